@@ -125,7 +125,7 @@ class timer:
 
     seconds = cpu_seconds = float("nan")
 
-    def __enter__(self):  # noqa: D105
+    def __enter__(self):
         _synchronize()
         self._start = time.perf_counter(), time.process_time()
         return self
@@ -144,7 +144,7 @@ class memory:
 
     resident_mb = gpu_mb = float("nan")
 
-    def __enter__(self):  # noqa: D105
+    def __enter__(self):
         self._process, self._done = psutil.Process(), threading.Event()
         self._peak = self._process.memory_info().rss
         self._thread = threading.Thread(target=self._sample, daemon=True)

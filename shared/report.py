@@ -78,7 +78,7 @@ def show_card(chapter: Chapter) -> None:
 
 def _rule(claim: Claim) -> str:
     """The claim's rule in words: which difference has to lie where."""
-    margin = claim.margin if claim.higher_is_better else -claim.margin
+    margin = claim.margin if claim.higher_is_better else 0.0 - claim.margin  # 0, never -0
     side = "above" if claim.higher_is_better else "below"
     return f"{claim.metric}: {claim.arm} minus {claim.baseline}, 95% interval {side} {margin:g}"
 

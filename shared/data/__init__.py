@@ -1,0 +1,38 @@
+"""Every data set by name, with its card: `load("sonar")`, `card("sonar")`, `names()`, `prefetch()`.
+
+Data come from data wheels (packages used as archives), installed packages, what is made from these at run time, and,
+for the papers' own settings, canonical downloads; `$PAPERS_CACHE` moves the cache, `$PAPERS_DATA` holds canonical
+sets placed by hand. Importing this package is cheap; a loader imports what it needs when it is called.
+"""
+
+from . import graphs, images, importnet, nas, ratings, speech, tables
+from .containers import Images, Ratings, Recordings, Table
+from .errors import CacheError, DataError, FetchError, HashMismatch, UnknownName, UnsafeData
+from .registry import Card, card, describe, load, names, prefetch, sources
+
+__all__ = [
+    "CacheError",
+    "Card",
+    "DataError",
+    "FetchError",
+    "HashMismatch",
+    "Images",
+    "Ratings",
+    "Recordings",
+    "Table",
+    "UnknownName",
+    "UnsafeData",
+    "card",
+    "describe",
+    "graphs",
+    "images",
+    "importnet",
+    "load",
+    "names",
+    "nas",
+    "prefetch",
+    "ratings",
+    "sources",
+    "speech",
+    "tables",
+]

@@ -1,0 +1,173 @@
+"""Every data set by name: its card, its loader, the files that it needs.
+
+To add a set: a row in `wheels.yml` when it comes from a new wheel, a card in `cards.yml`, and a function decorated with
+`@loader("name")` in one of the modules beside this one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import wheels
+from .errors import UnknownName
+
+CARDS = Path(__file__).with_name("cards.yml")
+_LOADERS = {}
+_FAMILIES = {}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a reader should know about a data set before using it.
+
+    kind: images, table, ratings, graph, architectures or speech. origin: where it comes from: "wheel" (a data wheel),
+    "installed" (an installed package), "derived" (made at run time) or "canonical" (a download, or `$PAPERS_DATA`).
+    balance: examples of each class. bytes: size of the download (0 when there is none, None when not known in advance).
+    licence: of the data themselves; package_licence: of the package that carries them.
+    """
+
+    name: str
+    title: str
+    kind: str
+    origin: str
+    shape: str
+    dtype: str
+    units: str
+    licence: str
+    citation: str
+    source: str
+    package: str | None = None
+    version: str | None = None
+    package_licence: str | None = None
+    bytes: int | None = None
+    classes: tuple[str, ...] = ()
+    balance: dict[str, int] = field(default_factory=dict)
+    note: str = ""
+
+
+def loader(*names: str):
+    """Register a function as the loader of `names`; it is called with the name and the options given to `load`."""
+
+    def register(function):
+        for name in names:
+            _LOADERS[name] = function
+        return function
+
+    return register
+
+
+def family(template: str, function) -> None:
+    """Register `function` as the loader of every set whose card says `like: template`."""
+    _FAMILIES[template] = function
+
+
+@functools.cache
+def rows() -> dict[str, dict]:
+    """Rows of the table of cards, by name; a row with `like` takes from that template whatever it does not say
+    itself.
+    """
+    import yaml
+
+    table = yaml.load(CARDS.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return {name: {**table["templates"].get(row.get("like"), {}), **row} for name, row in table["sets"].items()}
+
+
+def names(kind: str | None = None, origin: str | None = None) -> list[str]:
+    """Names of all data sets in the order of the table, or those of one kind (see `Card`) or origin."""
+    wanted = {"kind": kind, "origin": origin}
+    return [name for name, row in rows().items() if all(v is None or row[k] == v for k, v in wanted.items())]
+
+
+def _row(name: str) -> dict:
+    if name not in rows():
+        close = difflib.get_close_matches(str(name), rows(), n=3) or list(rows())[:5]
+        raise UnknownName(
+            f"There is no data set {name!r}: did you mean {', '.join(close)}? `data.names()` lists them all."
+        )
+    return rows()[name]
+
+
+def card(name: str) -> Card:
+    """The card of a data set. Raises `UnknownName`, with close matches."""
+    row = {"name": name, **_row(name)}
+    for not_shown in ("like", "folder", "columns"):
+        row.pop(not_shown, None)
+    wheel = wheels.table().get(row.get("package"))
+    if wheel:
+        row.update(version=wheel.version, bytes=wheel.bytes, package_licence=wheel.licence)
+        row.setdefault("source", f"data wheel {wheel.package} {wheel.version}")
+    elif row.get("package"):
+        row["version"] = _installed_version(row["package"])
+        row.setdefault("source", f"installed package {row['package']}")
+    row["classes"] = tuple(classes(name))
+    row["balance"] = {str(label): count for label, count in row.get("balance", {}).items()}
+    return Card(**row)
+
+
+def classes(name: str) -> list[str]:
+    """Names of the classes of a data set, in the order of their numbers (empty when it has none)."""
+    row = _row(name)
+    return [str(label) for label in row.get("classes") or row.get("balance", ())]
+
+
+def _installed_version(package: str) -> str:
+    from importlib import metadata
+
+    return metadata.version(package)
+
+
+def sources(name: str) -> list[wheels.Wheel]:
+    """The data wheels that a data set is read from (none when it comes from elsewhere)."""
+    wheel = wheels.table().get(_row(name).get("package"))
+    return [wheel] if wheel else []
+
+
+def _loader_of(name: str):
+    return _LOADERS.get(name) or _FAMILIES[_row(name)["like"]]
+
+
+def load(name: str, **options):
+    """A data set by name; what it returns, and which options it takes, is said by its loader (`data.describe`).
+
+    Raises `UnknownName` for an unknown name (with close matches), `DataError` when it cannot be had.
+    """
+    return _loader_of(name)(name, **options)
+
+
+def describe(name: str) -> str:
+    """What `load(name)` returns and which options it takes."""
+    import inspect
+
+    return inspect.getdoc(_loader_of(name))
+
+
+def prefetch(names: Iterable[str] | None = None, progress: bool = True) -> list[wheels.Wheel]:
+    """Fetch the data wheels that `names` need (all data sets by default); returns those that were not there before.
+
+    Says how much there is to fetch before it starts and shows one progress bar for the total. Interrupted, it leaves
+    the wheels that are complete; the next call goes on with the rest. Canonical sets are large: they are downloaded
+    only when named. Raises what `wheels.fetch` and the loaders raise.
+    """
+    from tqdm import tqdm
+
+    wanted = list(rows() if names is None else names)
+    needed = {wheel.package: wheel for name in wanted for wheel in sources(name)}
+    missing = [wheel for wheel in needed.values() if not wheel.path.exists()]
+    total = sum(wheel.bytes for wheel in missing)
+    if progress:
+        here = len(needed) - len(missing)
+        tqdm.write(f"{len(missing)} data wheels to fetch, {total / 1e6:.1f} MB; {here} already there.")
+    with tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=not progress or not missing) as bar:
+        done = 0
+        for wheel in missing:
+            bar.set_description(wheel.package)
+            wheels.fetch(wheel, on_bytes=lambda count, done=done: bar.update(done + count - bar.n))
+            done += wheel.bytes
+    for name in wanted if names is not None else ():
+        if rows()[name]["origin"] == "canonical":
+            load(name)
+    return missing
