@@ -293,6 +293,7 @@ def open_chapter(slug: str, *, profile: str | None = None, seed: int = 0, device
         raise ExperimentError(f"The seed has to be an integer from 0 up, not {seed!r}.")
     if profile != "paper":
         device.pin_threads(1)
+    device.keep_freed_memory()
     device.deterministic()
     device.seed_everything(seed)
     compute = device.pick(device_name or os.environ.get("PAPERS_DEVICE") or ("auto" if profile == "paper" else "cpu"))

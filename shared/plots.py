@@ -11,6 +11,7 @@ matplotlib.use("agg")  # figures are shown as PNG outputs by ``show``; no window
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
+from PIL import Image
 
 #: Okabe and Ito's colours, told apart by colour-blind readers; the first two are what two-arm figures use.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A7A7A", "#5D3A9B")
@@ -58,11 +59,13 @@ def show(fig, alt: str) -> None:
     if not alt or len(alt) < 10:
         raise ValueError("Every figure needs alt text: a sentence that says what is to be seen in it.")
     buffer = io.BytesIO()
-    # no software or date stamp: the same figure has to be the same bytes
-    fig.savefig(buffer, format="png", metadata={"Software": None})
+    fig.savefig(buffer, format="png")
     width, height = (int(v) for v in fig.get_size_inches() * 100)
     plt.close(fig)
-    png = base64.b64encode(buffer.getvalue()).decode()
+    # 256 colours are a third of the bytes, and no stamp of software or date: the same figure is the same bytes
+    small = io.BytesIO()
+    Image.open(buffer).convert("RGB").quantize(256).save(small, format="png", optimize=True)
+    png = base64.b64encode(small.getvalue()).decode()
     display(
         {"image/png": png, "text/plain": f"[figure: {alt}]"},
         raw=True,

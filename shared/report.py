@@ -60,8 +60,9 @@ def show_card(chapter: Chapter) -> None:
     if entry.code:
         links.append((f"official code ({entry.code})", f"https://github.com/{entry.code}"))
     data = ", ".join(entry.data.get(chapter.profile, []))
+    venue = entry.venue if str(entry.year) in entry.venue else f"{entry.venue}, {entry.year}"
     rows = [
-        ("Paper", f"{', '.join(entry.authors)}. {entry.title}. {entry.venue}, {entry.year}.", None),
+        ("Paper", f"{', '.join(entry.authors)}. {entry.title}. {venue}.", None),
         *([("Links", " · ".join(name for name, _ in links), links)] if links else []),
         ("Data", data, None),
         ("Profile", f"{chapter.profile}, seed {chapter.seed}", None),

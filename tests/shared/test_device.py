@@ -1,5 +1,6 @@
 """Devices, seeds, determinism, threads, time and memory."""
 
+import platform
 import random
 import time
 
@@ -65,6 +66,19 @@ def test_pinned_threads_reach_torch_and_blas():
     device.pin_threads(1)
     assert torch.get_num_threads() == 1
     assert all(pool["num_threads"] == 1 for pool in threadpool_info())
+
+
+def test_freed_memory_is_kept():
+    resource = pytest.importorskip("resource", reason="page faults are counted on Unix")
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("only glibc has mallopt")
+    device.keep_freed_memory()
+    faults = []
+    for _ in range(6):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(1_000_000)  # 4 MB, a thousand pages
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert min(faults) < 100
 
 
 def test_memory_sees_an_allocation_and_the_timer_sees_a_wait():

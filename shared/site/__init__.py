@@ -1,0 +1,268 @@
+"""The Sphinx extension that makes the site out of executed chapters, labelled runs and the catalog.
+
+Chapters stay on disk as the runner left them. On their way to the page they get a block under the title (verdicts, how
+to run, cite and download, provenance), their other runs, and alternative texts on their figures. Directives in the
+manuscript (``papers-gallery``, ``papers-scoreboard``, ...) show what all chapters have in common. A figure without
+alternative text is a warning, and an error under ``-W``; an executed chapter without its record or a headline run that
+does not exist stops the build, with a sentence that names the chapter.
+"""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from shared import data
+from shared.catalog import CatalogError, Entry
+from shared.site import citation, icons, notebook, records, render
+
+__all__ = ["setup"]
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def code_signature() -> bytes:
+    """Changes when this extension changes."""
+    files = sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".html"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).digest()
+
+
+class Site:
+    """What one build knows: catalog entries, chapters by slug, and where the source lives."""
+
+    def __init__(self, app: Sphinx):
+        """Read catalog and chapters. Raises ExtensionError when something is missing or malformed."""
+        self.book = Path(app.srcdir)
+        options = app.config.html_theme_options
+        self.repository = render.Repository(options["repository_url"], options["repository_branch"])
+        try:
+            self.entries: tuple[Entry, ...] = records.read_catalog(self.book / app.config.papers_catalog)
+            self.chapters = records.read_chapters(self.book, self.entries)
+        except (records.SiteError, CatalogError) as error:
+            raise ExtensionError(str(error)) from error
+
+    def chapter(self, docname: str) -> records.Chapter | None:
+        """The chapter shown on a page, or None."""
+        return next((chapter for chapter in self.chapters.values() if chapter.docname == docname), None)
+
+    def signature(self, chapter: records.Chapter) -> str:
+        """Changes when the page of a chapter has to be made anew though its notebook is the same."""
+        files = (path.read_bytes() for path in records.run_files(self.book, chapter.entry.slug))
+        return hashlib.sha256(b"\0".join([code_signature(), repr(chapter.entry).encode(), *files])).hexdigest()
+
+
+class Block(SphinxDirective):
+    """A directive that puts one rendered HTML block on the page, and has the page made anew in every build."""
+
+    def html(self, site: Site) -> str:
+        """The block."""
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        """Render the block; what the chapters lack is an ExtensionError that names the chapter."""
+        self.env.papers_pages.add(self.env.docname)
+        try:
+            return [nodes.raw("", self.html(self.env.app.papers), format="html")]
+        except records.SiteError as error:
+            raise ExtensionError(str(error)) from error
+
+
+class Summary(Block):
+    """How many papers, how many of each verdict."""
+
+    def html(self, site: Site) -> str:
+        """The summary line and its bar."""
+        return render.summary(site.chapters, self.env.docname)
+
+
+class Gallery(Block):
+    """One card a chapter."""
+
+    def html(self, site: Site) -> str:
+        """The list of cards."""
+        return render.gallery(site.chapters, self.env.docname)
+
+
+class Filters(Block):
+    """The filter bar; with the argument ``all`` for a page that shows all claims of all runs."""
+
+    optional_arguments = 1
+
+    def html(self, site: Site) -> str:
+        """The bar."""
+        return render.filters(site.chapters, self.env.docname, everything=self.arguments == ["all"])
+
+
+class Scoreboard(Block):
+    """The scoreboard of the primary claims; with the argument ``all``, of all claims of all runs."""
+
+    optional_arguments = 1
+
+    def html(self, site: Site) -> str:
+        """The table."""
+        everything = self.arguments == ["all"]
+        return render.scoreboard(site.chapters, self.env.docname, everything, cards=data.names())
+
+
+class Execution(Block):
+    """Every run."""
+
+    def html(self, site: Site) -> str:
+        """The table."""
+        return render.execution(site.chapters, self.env.docname)
+
+
+class DataCards(Block):
+    """Every data set."""
+
+    def html(self, site: Site) -> str:
+        """The cards."""
+        return render.data_cards([data.card(name) for name in data.names()], site.chapters, self.env.docname)
+
+
+class ChapterBlock(SphinxDirective):
+    """A block on a chapter's own page, made anew when the chapter's runs or its entry change."""
+
+    def html(self, site: Site, chapter: records.Chapter) -> str:
+        """The block."""
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        """Render the block for the page that the directive stands on."""
+        site = self.env.app.papers
+        chapter = site.chapter(self.env.docname)
+        if chapter is None:
+            raise self.error(f"{self.name} belongs on the page of a chapter that is in the catalog.")
+        self.env.papers_signatures[self.env.docname] = site.signature(chapter)
+        return [nodes.raw("", self.html(site, chapter), format="html")]
+
+
+class Glance(ChapterBlock):
+    """The block under a chapter's title."""
+
+    def html(self, site: Site, chapter: records.Chapter) -> str:
+        """Verdicts, actions, citation, provenance."""
+        return render.glance(chapter, self.env.docname, site.repository)
+
+
+class MoreRuns(ChapterBlock):
+    """All runs of a chapter."""
+
+    def html(self, site: Site, chapter: records.Chapter) -> str:
+        """The table, and disagreements between the run in the page and the headline."""
+        return render.more_runs(chapter, self.env.docname)
+
+
+DIRECTIVES = {
+    "papers-summary": Summary,
+    "papers-gallery": Gallery,
+    "papers-filters": Filters,
+    "papers-scoreboard": Scoreboard,
+    "papers-execution": Execution,
+    "papers-data": DataCards,
+    "papers-glance": Glance,
+    "papers-more-runs": MoreRuns,
+}
+
+
+def use_catalog(app: Sphinx, config) -> None:
+    """Give the menu the papers' short names, and sphinxcontrib-bibtex their entries beside the references."""
+    try:
+        entries = records.read_catalog(Path(app.srcdir) / config.papers_catalog)
+    except (records.SiteError, CatalogError) as error:
+        raise ExtensionError(str(error)) from error
+    for entry in entries:
+        page = config.external_site_map.get(f"chapters/{entry.slug}")
+        if page and not page.title:
+            page.title = entry.short
+    path = Path(app.doctreedir) / "papers.bib"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = citation.bibliography(entries)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+    config.bibtex_bibfiles = [*config.bibtex_bibfiles, str(path)]
+
+
+def read_site(app: Sphinx) -> None:
+    """Read everything once, and write the files that pages link to."""
+    app.papers = Site(app)
+    folder = Path(app.outdir) / "_static" / "papers"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "papers.bib").write_text(citation.bibliography(app.papers.entries), encoding="utf-8")
+    try:
+        for chapter in app.papers.chapters.values():
+            render.thumbnail(chapter).save(Path(app.outdir) / render.thumbnail_path(chapter), quality=85, method=6)
+    except records.SiteError as error:
+        raise ExtensionError(str(error)) from error
+
+
+def outdated(app: Sphinx, env, added, changed, removed) -> list[str]:
+    """Pages to make anew: those with blocks about all chapters, and chapters whose runs or entry changed."""
+    for name, empty in (("papers_pages", set), ("papers_signatures", dict)):
+        if not hasattr(env, name):
+            setattr(env, name, empty())
+    stale = [
+        chapter.docname
+        for chapter in app.papers.chapters.values()
+        if env.papers_signatures.get(chapter.docname) != app.papers.signature(chapter)
+    ]
+    return [docname for docname in (*env.papers_pages, *stale) if docname in env.found_docs]
+
+
+def forget(app: Sphinx, env, docname: str) -> None:
+    """Drop what is remembered of a page that is read again or gone."""
+    env.papers_pages.discard(docname)
+    env.papers_signatures.pop(docname, None)
+
+
+def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Turn the text of an executed notebook into the text of its page."""
+    chapter = app.papers.chapter(docname)
+    if chapter is None:
+        if docname.startswith("chapters/"):
+            logger.warning("This executed chapter is not in papers/catalog.yml.", location=docname, type="papers")
+        return
+    app.papers_alternative_texts = notebook.alternative_texts(source[0])
+    source[0] = notebook.page(source[0], several_runs=len(chapter.runs) > 1)
+
+
+def describe_images(app: Sphinx, doctree: nodes.document) -> None:
+    """Give figures their alternative texts, and complain of images that have none."""
+    texts = getattr(app, "papers_alternative_texts", {})
+    for image in doctree.findall(nodes.image):
+        if text := texts.get(Path(image["uri"]).stem):
+            image["alt"] = text
+        if not image.get("alt"):
+            logger.warning(
+                "An image has no alternative text: show figures with plots.show(fig, alt=...) and write ![text](file).",
+                location=app.env.docname,
+                type="papers",
+            )
+    app.papers_alternative_texts = {}
+
+
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """Make the built pages light."""
+    if error is None:
+        icons.prune_site(Path(app.outdir))
+
+
+def setup(app: Sphinx) -> dict:
+    """Register the extension with Sphinx."""
+    app.add_config_value("papers_catalog", "../papers/catalog.yml", "env", str)
+    for name, directive in DIRECTIVES.items():
+        app.add_directive(name, directive)
+    app.connect("config-inited", use_catalog, priority=1000)  # after _toc.yml has been read
+    app.connect("builder-inited", read_site)
+    app.connect("env-get-outdated", outdated)
+    app.connect("env-purge-doc", forget)
+    app.connect("source-read", read_source)
+    app.connect("doctree-read", describe_images)
+    app.connect("build-finished", finish)
+    return {"version": "1", "env_version": 1, "parallel_read_safe": False, "parallel_write_safe": True}
