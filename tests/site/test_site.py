@@ -173,7 +173,10 @@ def test_pages_are_light(any_book):
     for path in pages(any_book):
         page = soup(path)
         loaded = {
-            element.get("src") or element.get("href") for element in page.select("script[src], img[src], link[href]")
+            element.get("src") or element.get("href")
+            for element in page.select(
+                "script[src], img[src], link[rel~=stylesheet], link[rel~=preload]"
+            )
         }
         files = {(path.parent / urlsplit(address).path).resolve() for address in loaded}
         weight = path.stat().st_size + sum(f.stat().st_size for f in files if f.is_file() and "mathjax" not in f.parts)
