@@ -87,5 +87,7 @@ def _cell_problems(cell):
         yield "has to be tagged `check` and start with `# NBVAL_CHECK_OUTPUT`, or neither."
     if cell.get("outputs") and not is_check:
         yield "has outputs and is no `check` cell."
+    if cell.get("outputs") and is_check and cell.execution_count is None:
+        yield "has outputs and no execution count, which nbval refuses."
     if any(o.get("name") == "stderr" or o.output_type == "error" for o in cell.get("outputs", [])):
         yield "has an error or stderr among its outputs."

@@ -92,6 +92,7 @@ def chapter():
     tiny.cells = tiny.cells[:3]
     check = nbformat.v4.new_code_cell("# NBVAL_CHECK_OUTPUT\nprint(1)", id="check", metadata={"tags": ["check"]})
     check.outputs = [nbformat.v4.new_output("stream", text="1\n")]
+    check.execution_count = 1
     for number, section in enumerate(form.SECTIONS):
         tiny.cells.append(nbformat.v4.new_markdown_cell(f"## {section}\n\nWords.", id=f"section-{number}"))
         if section == "Checks":
@@ -131,6 +132,10 @@ def break_check_mark(tiny):
     next(c for c in tiny.cells if c.id == "check").metadata = {}
 
 
+def break_execution_count(tiny):
+    next(c for c in tiny.cells if c.id == "check").execution_count = None
+
+
 def break_outputs(tiny):
     tiny.cells[2].outputs = [nbformat.v4.new_output("stream", text="1\n")]
 
@@ -153,6 +158,7 @@ def break_kernel(tiny):
         (break_image, "without alt text"),
         (break_check_output, "has no output"),
         (break_check_mark, "tagged `check` and start with"),
+        (break_execution_count, "no execution count"),
         (break_outputs, "is no `check` cell"),
         (break_seed, "no `seed = 0`"),
         (break_kernel, "kernel julia"),
