@@ -1,6 +1,6 @@
 """Every data set by name: its card, its loader, the files that it needs.
 
-To add a set: a row in `wheels.yml` when it comes from a new wheel, a card in `cards.yml`, and a function decorated with
+To add a set: a row in `wheels.yml` when it comes from a new wheel, a card in `cards/`, and a function decorated with
 `@loader("name")` in one of the modules beside this one.
 """
 
@@ -15,7 +15,13 @@ from pathlib import Path
 from . import wheels
 from .errors import UnknownName
 
-CARDS = Path(__file__).with_name("cards.yml")
+#: One file a kind of data, in the order in which the sets are listed. `templates` and `sets` map names to cards; a card
+#: with `like` takes from that template what it does not say itself; `package` is a data wheel (see wheels.yml) or an
+#: installed package; `folder` and `columns` are for loaders.
+CARDS = [
+    Path(__file__).parent / "cards" / f"{kind}.yml"
+    for kind in ("images", "speech", "ratings", "graphs", "architectures", "tables", "keel")
+]
 _LOADERS = {}
 _FAMILIES = {}
 
@@ -72,8 +78,12 @@ def rows() -> dict[str, dict]:
     """
     import yaml
 
-    table = yaml.load(CARDS.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return {name: {**table["templates"].get(row.get("like"), {}), **row} for name, row in table["sets"].items()}
+    found = {}
+    for path in CARDS:
+        table = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        templates = table.get("templates", {})
+        found |= {name: {**templates.get(row.get("like"), {}), **row} for name, row in table["sets"].items()}
+    return found
 
 
 def names(kind: str | None = None, origin: str | None = None) -> list[str]:
