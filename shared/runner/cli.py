@@ -365,14 +365,15 @@ def summarize(outcomes, destination: store.Destination, seconds: float) -> None:
     """Print what became of each chapter, and where it is."""
     import nbformat
 
-    table = Table("chapter", "state", "verdict", "time", "memory", box=None, pad_edge=False)
+    table = Table("chapter", "state", "verdict", "time", "CPU", "memory", box=None, pad_edge=False)
     for outcome in sorted(outcomes, key=lambda outcome: outcome.slug):
         if outcome.error:
-            table.add_row(outcome.slug, "[red]failed[/]", "", "", "")
+            table.add_row(outcome.slug, "[red]failed[/]")
             continue
         verdict = status.primary_verdict(source.result_record(nbformat.reads(outcome.text, as_version=4)))
-        spent, memory = outcome.metadata["duration_s"], outcome.metadata["peak_memory_mb"]
-        table.add_row(outcome.slug, "[green]done[/]", verdict or "", f"{spent:.1f} s", f"{memory:.0f} MB")
+        spent, cpu, memory = (outcome.metadata[key] for key in ("duration_s", "cpu_s", "peak_memory_mb"))
+        cells = f"{spent:.1f} s", f"{cpu:.1f} s", f"{memory:.0f} MB"
+        table.add_row(outcome.slug, "[green]done[/]", verdict or "", *cells)
     out.print(table)
     for outcome in outcomes:
         if outcome.stderr and not outcome.error:

@@ -77,8 +77,9 @@ class Progress:
             if outcome.error:
                 self.console.print(outcome.error, style="red", markup=False, highlight=False, soft_wrap=True)
             else:
-                spent = f"{outcome.metadata['duration_s']:.1f} s, {memory(outcome.metadata['peak_memory_mb'])}"
-                self.console.print(f"{outcome.slug}: done, {spent}", markup=False, highlight=False, soft_wrap=True)
+                spent, cpu, peak = (outcome.metadata[key] for key in ("duration_s", "cpu_s", "peak_memory_mb"))
+                line = f"{outcome.slug}: done, {spent:.1f} s ({cpu:.1f} s of CPU time), {memory(peak)}"
+                self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, text: str) -> None:
         if not self.live:

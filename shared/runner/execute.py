@@ -185,6 +185,7 @@ class Run:
         self.shown = 0
         self.pid = None
         self.peak_memory_mb = None
+        self.cpu_s = None
         self.stopped = False
         self.why_interrupted = None
         self._interrupted_at = self._cell_since = math.inf
@@ -246,7 +247,7 @@ class Run:
                 os.killpg(self.pid, signal.SIGKILL)  # a kernel leads a process group of its own
 
     def kernel_finished(self):
-        """Called while the kernel still lives (unless it died): read its peak memory."""
+        """Called while the kernel still lives (unless it died): read its peak memory and CPU time."""
         self._over.set()
         self._look()
 
@@ -261,13 +262,15 @@ class Run:
                 self.stop()
 
     def _look(self):
-        """Peak resident memory so far: the kernel's own high-water mark where the system keeps one."""
+        """CPU time and peak resident memory so far: the kernel's own high-water mark where the system keeps one."""
         try:
+            kernel = psutil.Process(self.pid)
+            self.cpu_s = round(sum(kernel.cpu_times()[:4]), 2)  # its own and its children's, user and system
             status = Path(f"/proc/{self.pid}/status")
             if status.exists():
                 peak = float(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e6
             else:
-                peak = psutil.Process(self.pid).memory_info().rss / 1e6
+                peak = kernel.memory_info().rss / 1e6
         except (OSError, TypeError, psutil.Error):  # the kernel is gone
             return
         self.peak_memory_mb = round(max(peak, self.peak_memory_mb or 0.0), 1)
@@ -351,6 +354,7 @@ def execute(task: Task, report=lambda event: None, worker_name: str | None = Non
         "shared_sha256": shared_sha256,
         "lock_sha256": task.lock_sha256,
         "duration_s": round(duration, 2),
+        "cpu_s": run.cpu_s,
         "peak_memory_mb": run.peak_memory_mb,
         "peak_gpu_memory_mb": gpu_memory_mb,
         "device": device,
