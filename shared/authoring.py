@@ -16,7 +16,7 @@ import nbformat
 import typer
 from rich.console import Console
 
-from shared import catalog
+from shared import catalog, data
 from shared.runner import execute, form, source
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -134,6 +134,35 @@ def to_text(
 def check(notebook: Annotated[Path, typer.Argument(help="The notebook to run.", exists=True, dir_okay=False)]):
     """Run a source notebook at smoke scale and refresh the outputs of its check cells."""
     refresh(notebook, as_source(source.read(notebook)), run=True)
+
+
+@app.command()
+def previews(
+    names: Annotated[list[str] | None, typer.Argument(help="Data sets; those out of date by default.")] = None,
+):
+    """Make the pictures and sample rows of the data page again, from the data.
+
+    Canonical sets keep theirs unless named: they have to be downloaded or placed under $PAPERS_DATA.
+    """
+    from shared.site import previews as site
+
+    book = catalog.ROOT / "book"
+    kept = {name: preview for name, preview in site.read(book).items() if name in data.names() and site.may_show(name)}
+    if names is None:
+        at_hand = [name for name in data.names() if data.card(name).origin != "canonical" and site.may_show(name)]
+        names = [name for name in at_hand if name not in kept or kept[name].key != site.key(name)]
+    pictures = {}
+    for name in names:
+        try:
+            kept[name], picture = site.make(name)
+        except data.DataError as error:
+            console.print(str(error), markup=False, style="red")
+            raise typer.Exit(1) from None
+        if picture is not None:
+            pictures[name] = picture
+        console.print(f"{name}: {kept[name].alt or f'{len(kept[name].rows)} rows'}", markup=False)
+    site.write(book, kept, pictures)
+    console.print(f"{len(names)} made, {len(kept)} in {site.folder(book).relative_to(catalog.ROOT)}.", markup=False)
 
 
 if __name__ == "__main__":

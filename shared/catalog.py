@@ -135,3 +135,12 @@ def find(slug: str) -> Entry:
     close = difflib.get_close_matches(slug, names, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "'papers list' shows them all."
     raise CatalogError(f"There is no chapter {slug!r}: {hint}")
+
+
+def users(entries, name: str) -> list[tuple[Entry, str]]:
+    """The entries that use a data set, with the profiles that do ("" where all of them do)."""
+    found = []
+    for entry in entries:
+        if profiles := [profile for profile, names in entry.data.items() if name in names]:
+            found.append((entry, "" if len(profiles) == len(entry.data) else ", ".join(profiles)))
+    return found

@@ -32,7 +32,9 @@ SYSTEMS = {
 
 # Declared, and used without an import in shared/, papers/ or tests/.
 USED_OTHERWISE = {
+    "accelerate": "transformers reads GGUF weights with it",
     "espeakng-loader": "brings the espeak-ng library and voices",
+    "gguf": "transformers reads GGUF weights with it",
     "hatchling": "builds the package",
     "ipykernel": "runs the notebooks",
     "jupyter-book": "builds the site",

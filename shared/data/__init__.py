@@ -5,8 +5,24 @@ for the papers' own settings, canonical downloads; `$PAPERS_CACHE` moves the cac
 sets placed by hand. Importing this package is cheap; a loader imports what it needs when it is called.
 """
 
-from . import graphs, images, importnet, nas, ratings, speech, tables
-from .containers import Images, Ratings, Recordings, Table
+from . import (
+    corruptions,
+    derived,
+    graphs,
+    hub,
+    images,
+    importnet,
+    nas,
+    ratings,
+    scenes,
+    series,
+    source_code,
+    speech,
+    tables,
+    texts,
+    weights,
+)
+from .containers import Hyperspectral, Images, Impressions, Ratings, Recordings, Scenes, Series, Table, Texts
 from .errors import CacheError, DataError, FetchError, HashMismatch, UnknownName, UnsafeData
 from .registry import Card, card, describe, load, names, prefetch, sources
 
@@ -16,15 +32,23 @@ __all__ = [
     "DataError",
     "FetchError",
     "HashMismatch",
+    "Hyperspectral",
     "Images",
+    "Impressions",
     "Ratings",
     "Recordings",
+    "Scenes",
+    "Series",
     "Table",
+    "Texts",
     "UnknownName",
     "UnsafeData",
     "card",
+    "corruptions",
+    "derived",
     "describe",
     "graphs",
+    "hub",
     "images",
     "importnet",
     "load",
@@ -32,7 +56,12 @@ __all__ = [
     "nas",
     "prefetch",
     "ratings",
+    "scenes",
+    "series",
+    "source_code",
     "sources",
     "speech",
     "tables",
+    "texts",
+    "weights",
 ]

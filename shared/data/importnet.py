@@ -6,6 +6,7 @@ import ast
 import collections
 import importlib.util
 import re
+import warnings
 from pathlib import Path
 
 from . import cache
@@ -13,6 +14,8 @@ from .errors import DataError
 from .graphs import torch_geometric
 from .registry import loader
 
+#: Installed with the book on every platform, and their Python sources are the same on all of them.
+PACKAGES = ("sklearn", "scipy", "networkx", "sympy", "torch_geometric", "pandas")
 WORDS = 500
 _WORD = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}")  # the parts of snake_case and CamelCase names, and of prose
 _NOT_SOURCE = re.compile(r"(^|\.)(tests?|testing|conftest|setup|_?version|externals|_lib|vendor\w*)(\.|$)")
@@ -44,7 +47,10 @@ def _read(module: str, path: Path, known: set[str]) -> tuple[set[str], set[str]]
     """
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     imported, text = set(), []
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    with warnings.catch_warnings():  # newer Pythons complain of escapes in strings, which is not our business
+        warnings.simplefilter("ignore", SyntaxWarning)
+        tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             text.append(node.id)
         elif isinstance(node, ast.Attribute):
@@ -90,15 +96,16 @@ def build(packages, smallest: int):
 
 
 @loader("importnet")
-def importnet(name: str, packages=("sklearn", "scipy", "networkx"), smallest: int = 20):
+def importnet(name: str, packages=PACKAGES, smallest: int = 30):
     """The import graph of installed packages: `torch_geometric.data.Data` with x, edge_index, y, names, classes,
-    words.
+    words, homophily.
 
     Nodes are the modules of sub-packages with at least `smallest` modules (tests left out); an undirected edge joins
     two modules of which one imports the other; the class is the sub-package ("scipy.sparse"). x (N, 500) float32:
     which of the 500 commonest words (in at most half of the modules, none of a class's name) occur in the module's
     identifiers and docstrings, rows normalised to the sum 1. edge_index (2, E) int64 holds both directions, sorted.
-    No split: draw one. Built once, then cached for the versions installed.
+    homophily: the share of edges that join modules of one class. No split: draw one. The graph depends on nothing but
+    the versions of the packages; it is built once (about 10 s), then cached for the versions installed.
     """
     import json
     from importlib import metadata
@@ -122,14 +129,17 @@ def importnet(name: str, packages=("sklearn", "scipy", "networkx"), smallest: in
 
     stored = np.load(cache.built(f"importnet/{cache.key('v1', *packages, *versions, smallest, WORDS)}.npz", make))
     about = json.loads(str(stored["about"]))
-    nodes = len(stored["labels"])
+    labels = stored["labels"].astype(np.int64)
+    nodes = len(labels)
     both = np.concatenate([stored["pairs"], stored["pairs"][:, ::-1]])
     edges = np.unique(both[:, 0] * nodes + both[:, 1])
+    source, target = edges // nodes, edges % nodes
     x = stored["present"].astype(np.float32)
     x /= np.maximum(x.sum(1, keepdims=True), 1)
     return torch_geometric("data").Data(
         x=torch.from_numpy(x),
-        edge_index=torch.from_numpy(np.stack([edges // nodes, edges % nodes])),
-        y=torch.from_numpy(stored["labels"].astype(np.int64)),
+        edge_index=torch.from_numpy(np.stack([source, target])),
+        y=torch.from_numpy(labels),
+        homophily=float((labels[source] == labels[target]).mean()) if len(edges) else float("nan"),
         **about,
     )

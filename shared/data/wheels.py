@@ -7,12 +7,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import stat
 import subprocess
 import sys
 import time
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from . import cache
 from .errors import FetchError, HashMismatch, UnsafeData, disk_full
@@ -127,14 +128,20 @@ class Archive:
     """A data wheel opened for reading."""
 
     def __init__(self, path: Path):
-        """Raises `UnsafeData` when a member's name would leave the archive."""
+        """Raises `UnsafeData` when a member's name would leave the archive, or a member is a link."""
         self.path = Path(path)
         self._zip = zipfile.ZipFile(self.path)
-        for name in self._zip.namelist():
-            parts = PurePosixPath(name.replace("\\", "/"))
-            if parts.is_absolute() or ".." in parts.parts:
+        for member in self._zip.infolist():
+            name = PurePosixPath(member.filename.replace("\\", "/"))
+            if name.is_absolute() or ".." in name.parts or PureWindowsPath(member.filename).drive:
                 raise UnsafeData(
-                    f"{self.path.name} holds the member {name!r}, which points outside of it: do not use this file."
+                    f"{self.path.name} holds the member {member.filename!r}, which points outside of it: do not use "
+                    "this file."
+                )
+            if stat.S_ISLNK(member.external_attr >> 16):  # the upper half holds the mode of a Unix file
+                raise UnsafeData(
+                    f"{self.path.name} holds the link {member.filename!r}, which no data set needs: do not use this "
+                    "file."
                 )
 
     def names(self, prefix: str = "") -> list[str]:

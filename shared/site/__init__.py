@@ -19,7 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from shared import data
 from shared.catalog import CatalogError, Entry
-from shared.site import citation, icons, notebook, records, render
+from shared.site import citation, icons, notebook, previews, records, render
 
 __all__ = ["setup"]
 
@@ -123,7 +123,8 @@ class DataCards(Block):
 
     def html(self, site: Site) -> str:
         """The cards."""
-        return render.data_cards([data.card(name) for name in data.names()], site.chapters, self.env.docname)
+        cards = [data.card(name) for name in data.names()]
+        return render.data_cards(cards, site.chapters, previews.read(site.book), self.env.docname)
 
 
 class ChapterBlock(SphinxDirective):

@@ -228,10 +228,3 @@ def duration(seconds: float) -> str:
 def memory(megabytes: float) -> str:
     """A memory size for people: ``640 MB``, ``1.9 GB``."""
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
-
-
-def size(count: int) -> str:
-    """A number of bytes for people: ``12 kB``, ``3.4 MB``."""
-    if count < 1000:
-        return f"{count} bytes"
-    return f"{count / 1e3:.0f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"

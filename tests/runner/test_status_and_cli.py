@@ -255,7 +255,9 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
 def test_data_lists_and_fetches(monkeypatch):
     cards = json.loads(papers("data", "--list", "--json").stdout)
     assert [card["name"] for card in cards] == data.names()
-    assert re.search(r"sonar +table +208 x 60", papers("data", "--list", "sonar").stdout)
+    assert re.search(r"sonar +table +208 x 60 +14.3 MB", papers("data", "--list").stdout)
+    card = papers("data", "--list", "sonar").stdout
+    assert "Sonar returns" in card and re.search(r"classes +M \(111\), R \(97\)", card) and "HyperTab" in card
     asked = []
     monkeypatch.setattr(data, "prefetch", lambda names, progress: asked.append(names) or [])
     assert papers("data", "sonar").exit_code == 0 and papers("data").exit_code == 0

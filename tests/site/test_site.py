@@ -15,7 +15,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from shared import catalog
+from shared import catalog, data
 from tests.site.conftest import ALPHA, BETA, ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -200,6 +200,17 @@ def test_data_page_has_the_cards_and_who_uses_them(book):
     card = soup(book.html / "data.html").find(id="data-sonar")
     assert "208" in words(card)  # rows of the Sonar table
     assert [link.get_text() for link in card.select("dd a")] == ["AlphaNet"]
+
+
+def test_data_page_shows_every_set(book):
+    page = soup(book.html / "data.html")
+    assert {element["id"].removeprefix("data-") for element in page.select(".pr-datacard")} == set(data.names())
+    assert len(page.find(id="data-sonar").select(".pr-sample tbody tr")) == 4
+    picture = page.find(id="data-mnist5k").img
+    assert "digits" in picture["alt"] or "mnist5k" in picture["alt"]
+    assert (book.html / picture["src"]).stat().st_size > 1000
+    closed = page.find(id="data-ml100k")
+    assert not closed.select("img, .pr-sample") and "licence does not allow" in words(closed)
 
 
 def test_bibliography_has_every_paper(book):
