@@ -239,6 +239,7 @@ def show_series(value: data.Series, card):
         for i in np.flatnonzero(value.labels.numpy() == label)[:4]:
             ax.plot(value.x[i, 0, : value.lengths[i]], linewidth=0.9)
         ax.set_title(f"class {shown[label]}")
+    axes[0, 0].set_ylabel("value")
     fig.supxlabel("time step", fontsize=10)
     return figure_png(fig), f"Four series of {card.name} of each of the classes {', '.join(shown)}"
 
