@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
-from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from tests.notebooks import load_method
 
@@ -75,15 +75,41 @@ def test_separated_rows_do_not_divide_by_zero():
     assert np.isfinite(m.Binary().step(y, r, y))
 
 
-def test_squared_error_gradient_by_finite_differences():
+def test_squared_error_and_its_gradient_by_finite_differences():
     rng = np.random.default_rng(0)
     x, r = rng.normal(size=(12, 3)), rng.normal(size=(12, 2))
+    lines = np.vstack([x.T, np.ones(12)])
     flat = rng.normal(size=3 * 4 + 4 + 4 * 2 + 2)
-    _, gradient = m.squared_error(flat, x, r, 4, 0.3)
+    penalty = rng.uniform(size=len(flat))
+    value, gradient = m.squared_error(flat, lines, r.T, 4, penalty)
+    by_hand = ((m.unpack(flat, 3, 4, 2)(x) - r) ** 2).sum() + (penalty * flat**2).sum()
+    assert value == pytest.approx(by_hand / 24)
     for j in range(len(flat)):
         step = np.eye(len(flat))[j] * 1e-6
-        up, down = (m.squared_error(flat + s, x, r, 4, 0.3)[0] for s in (step, -step))
+        up, down = (m.squared_error(flat + s, lines, r.T, 4, penalty)[0] for s in (step, -step))
         assert gradient[j] == pytest.approx((up - down) / 2e-6, abs=1e-6)
+
+
+def test_the_penalty_spares_the_biases():
+    rng = np.random.default_rng(0)
+    x, r = rng.normal(size=(40, 3)), 5 + rng.normal(size=(40, 2))
+    net = m.fit_neurons(x, r, 2, rng, l2=1e6)
+    assert net(x) == pytest.approx(np.tile(r.mean(0), (40, 1)), abs=1e-3)
+
+
+def test_many_neurons_reach_scikit_learns_optimum():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2))
+    y = x[:, 0] ** 2 - x[:, 1]
+    options = dict(hidden_layer_sizes=(4,), activation="logistic", solver="lbfgs", alpha=0.5, tol=1e-9, max_iter=5000)
+    peer = [MLPRegressor(random_state=s, **options).fit(x, y).loss_ for s in range(5)]
+    penalty, lines = np.repeat([0.5, 0, 0.5, 0], [8, 4, 4, 1]), np.vstack([x.T, np.ones(60)])
+    ours = []
+    for s in range(5):
+        net = m.fit_neurons(x, y[:, None], 4, np.random.default_rng(s), l2=0.5, iterations=2000)
+        flat = np.concatenate([part.ravel() for part in (net.w, net.b, net.v, net.c)])
+        ours.append(m.squared_error(flat, lines, y[None], 4, penalty)[0])
+    assert min(ours) == pytest.approx(min(peer), rel=1e-5)
 
 
 def test_one_neuron_recovers_one_neuron():
