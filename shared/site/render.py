@@ -280,6 +280,7 @@ def glance(chapter: Chapter, docname: str, repository: Repository) -> str:
         "parameters": ", ".join(f"{name} = {value}" for name, value in parameters.items() if value is not None),
         "machine": machine(metadata),
         "time": records.duration(metadata["duration_s"]),
+        "CPU time": records.duration(metadata["cpu_s"]) if "cpu_s" in metadata else "",
         "peak memory": records.memory(metadata["peak_memory_mb"]),
         "finished (UTC)": minute(metadata["finished"]),
         "versions": ", ".join(f"{name} {version}" for name, version in metadata["versions"].items()),
@@ -340,12 +341,13 @@ def execution(chapters: dict[str, Chapter], docname: str) -> str:
                     "seed": metadata["seed"],
                     "finished": minute(metadata["finished"]),
                     "seconds": metadata["duration_s"],
+                    "cpu_seconds": metadata.get("cpu_s"),
                     "megabytes": metadata["peak_memory_mb"],
                     "machine": machine(metadata),
                     "versions": letter,
                 }
             )
-    total = sum(row["seconds"] for row in rows)
+    total = sum(row["cpu_seconds"] or 0 for row in rows)
     version_sets = [(letter, versions) for versions, letter in letters.items()]
     return render("execution", docname, runs=rows, total=total, version_sets=version_sets)
 

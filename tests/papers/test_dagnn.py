@@ -18,7 +18,7 @@ def graph():
     edges = edges[:, edges[0] != edges[1]]
     edges = torch.cat([edges, edges.flip(0)], 1).unique(dim=1)
     x = torch.rand(30, 9, generator=g).round()
-    return x.to_sparse().coalesce(), edges
+    return x, edges
 
 
 def test_normalisation_agrees_with_pyg_and_does_not_double_self_loops(graph):
@@ -46,6 +46,7 @@ def test_propagation_equals_sgconv_and_appnp_of_pyg(graph):
     from torch_geometric.nn import APPNP, SGConv
 
     x, edges = graph
+    x = m.SparseFeatures(x)
     adjacency = m.normalized_adjacency(edges, 30)
     last = m.LastHop(9, 4, hops=6).eval()
     z = last.transform(x)
@@ -63,18 +64,20 @@ def test_gcn_equals_pygs(graph):
     from torch_geometric.nn import GCN
 
     x, edges = graph
+    x = m.SparseFeatures(x)
     ours = m.GCN(9, 4, depth=3, hidden=16).eval()
     theirs = GCN(9, 16, 3, 4).eval()
     with torch.no_grad():
         for layer, bias, conv in zip(ours.layers, ours.biases, theirs.convs, strict=True):
-            conv.lin.weight.copy_(layer.weight)
+            conv.lin.weight.copy_(layer.weight if isinstance(layer, torch.nn.Linear) else layer.weight.T)
             conv.bias.copy_(torch.randn(len(bias)))
             bias.copy_(conv.bias)
-        assert torch.allclose(ours(x, m.normalized_adjacency(edges, 30)), theirs(x.to_dense(), edges), atol=1e-5)
+        assert torch.allclose(ours(x, m.normalized_adjacency(edges, 30)), theirs(graph[0], edges), atol=1e-5)
 
 
 def test_the_gate_is_a_sigmoid_of_one_shared_projection(graph):
     x, edges = graph
+    x = m.SparseFeatures(x)
     net = m.DAGNN(9, 4, hops=5).eval()
     h = net.stack(x, m.normalized_adjacency(edges, 30))
     assert h.shape == (30, 6, 4)
@@ -87,6 +90,7 @@ def test_the_gate_is_a_sigmoid_of_one_shared_projection(graph):
 
 def test_zero_gate_fixed_gate_and_hop_gates_start_alike(graph):
     x, edges = graph
+    x = m.SparseFeatures(x)
     adjacency = m.normalized_adjacency(edges, 30)
     net = m.DAGNN(9, 4).eval()
     torch.nn.init.zeros_(net.gate.weight)
@@ -100,6 +104,7 @@ def test_zero_gate_fixed_gate_and_hop_gates_start_alike(graph):
 
 def test_gradients_reach_what_should_learn(graph):
     x, edges = graph
+    x = m.SparseFeatures(x)
     adjacency = m.normalized_adjacency(edges, 30)
     for kind, learned in [(m.DAGNN, {"gate"}), (m.FixedGate, set()), (m.HopGates, {"per_hop"})]:
         net = kind(9, 4)
@@ -109,19 +114,78 @@ def test_gradients_reach_what_should_learn(graph):
 
 
 def test_sparse_input_layer_equals_a_dense_one_and_drops_values(graph):
-    x, _ = graph
+    dense, x = graph[0], m.SparseFeatures(graph[0])
     layer = m.SparseLinear(9, 5, dropout=0.5).eval()
-    assert torch.allclose(layer(x), torch.nn.functional.linear(x.to_dense(), layer.weight, layer.bias), atol=1e-6)
+    expected = dense @ layer.weight + layer.bias
+    assert torch.allclose(layer(x), expected, atol=1e-6)
+    assert layer.weight.abs().max() <= 1 / 3, "starts as nn.Linear does"
+    ours, theirs = (torch.autograd.grad(o.pow(2).sum(), [layer.weight, layer.bias]) for o in (layer(x), expected))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, theirs, strict=True))
     layer.train()
     torch.manual_seed(0)
     mean = torch.stack([layer(x) for _ in range(4000)]).mean(0)
-    assert torch.allclose(mean, layer.eval()(x), atol=0.08), "inverted dropout keeps the mean"
+    assert torch.allclose(mean, expected, atol=0.08), "inverted dropout keeps the mean"
+
+
+def test_sparse_layer_uses_one_mask_forward_and_backward(graph):
+    x = m.SparseFeatures(graph[0])
+    layer = m.SparseLinear(9, 5, dropout=0.5, bias=False).train()
+    torch.manual_seed(0)
+    out = layer(x)
+    torch.manual_seed(0)
+    values = layer.dropout(x.values)
+    masked = torch.zeros(30, 9)
+    masked[tuple(graph[0].nonzero().T)] = values
+    assert 0 < (values == 0).sum() < len(values) and set(values.tolist()) == {0.0, 2.0}
+    assert torch.allclose(out, masked @ layer.weight, atol=1e-6)
+    out.sum().backward()
+    assert torch.allclose(layer.weight.grad, masked.sum(0)[:, None].expand(-1, 5), atol=1e-6)
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5, 0.8])
+def test_dropout_drops_its_share_evenly_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    layer = m.Dropout(p)
+    x = torch.ones(1001, 401)
+    out = layer(x)
+    assert out.unique().tolist() == pytest.approx([0, 1 / (1 - p)])
+    for part in (out, *(out.flatten()[k::4] for k in range(4))):  # the four entries of one 64-bit draw
+        assert (part == 0).double().mean() == pytest.approx(p, abs=0.005)
+    dropped = (out == 0).double().flatten()
+    pairs = dropped[: len(dropped) // 4 * 4].view(-1, 4).T
+    assert (torch.corrcoef(pairs) - torch.eye(4)).abs().max() < 0.015
+    assert torch.equal(layer.eval()(x), x)
+    assert torch.equal(m.Dropout(0)(x), x)
 
 
 def test_propagation_gradient_passes_gradcheck():
     adjacency = m.normalized_adjacency(torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), 4).to(torch.float64)
     h = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda v: m.Propagate.apply(adjacency, v), (h,))
+    for rows in (slice(None), torch.tensor([2, 0])):
+        assert torch.autograd.gradcheck(lambda v, rows=rows: m.Hops.apply(adjacency, v, 3, rows), (h,))
+
+
+@pytest.mark.parametrize("kind", ["DAGNN", "LastHop", "FixedGate", "HopGates", "APPNP", "GCN"])
+def test_some_rows_are_rows_of_all(graph, kind):
+    x, edges = m.SparseFeatures(graph[0]), graph[1]
+    adjacency, rows = m.normalized_adjacency(edges, 30), torch.tensor([4, 0, 29])
+    net = getattr(m, kind)(9, 4).eval()
+    assert torch.allclose(net(x, adjacency, rows), net(x, adjacency)[rows], atol=1e-6)
+    grads = []
+    for some in (net(x, adjacency, rows), net(x, adjacency)[rows]):
+        net.zero_grad()
+        some.pow(2).sum().backward()
+        grads.append([w.grad for w in net.parameters() if w.grad is not None])
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*grads, strict=True))
+
+
+def test_gcn_starts_from_glorots_initialisation():
+    torch.manual_seed(0)
+    for layer, fans in zip(m.GCN(1000, 7, depth=3).layers, (1064, 128, 71), strict=True):
+        bound = (6 / fans) ** 0.5
+        assert 0.95 * bound < layer.weight.abs().max() <= bound
+    assert not any(bias.any() for bias in m.GCN(9, 4, depth=3).biases)
 
 
 def test_smoothness_ignores_scale_and_is_zero_for_parallel_rows():
@@ -133,5 +197,6 @@ def test_smoothness_ignores_scale_and_is_zero_for_parallel_rows():
 
 def test_mlp_arm_does_not_see_the_graph(graph):
     x, edges = graph
+    x = m.SparseFeatures(x)
     net = m.GCN(9, 4, depth=0).eval()
     assert torch.equal(net(x, m.normalized_adjacency(edges, 30)), net(x, m.normalized_adjacency(edges[:, :2], 30)))

@@ -194,6 +194,16 @@ def test_dice_worked_example_and_limits(m):
     torch.testing.assert_close(dice(batch).detach(), batch)
 
 
+def test_prelu_is_pytorchs(m):
+    ours, theirs = m.PReLU(4).double(), torch.nn.PReLU(4).double()
+    s = wave(6, 4)
+    torch.testing.assert_close(ours(s), theirs(s))
+    ours.alpha.data = theirs.weight.data = torch.tensor([0.0, 0.5, 1.0, -1.0], dtype=torch.float64)
+    torch.testing.assert_close(ours(s), theirs(s))
+    gradients = [torch.autograd.grad(f(s).square().sum(), f.parameters())[0] for f in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_padding_does_not_enter_dice(m):
     unit = m.ActivationUnit(4, activation=m.Dice)
     _, e, v, mask = (x.float() if torch.is_tensor(x) and x.dtype == torch.float64 else x for x in example(m))
@@ -215,6 +225,21 @@ def test_mba_sums_to_plain_l2_and_leaves_absent_rows_alone(m):
     expected = torch.zeros_like(gradient)
     expected[0], expected[3] = table[0] / 4, table[3]
     torch.testing.assert_close(gradient, expected.detach())
+
+
+def test_loss_is_cross_entropy_and_the_penalty_of_what_the_batch_holds(m):
+    torch.manual_seed(0)
+    net = m.Network(small_log(m), "mean", 3, dim=4, dim_kind=2)
+    row, candidates, labels = torch.tensor([3]), torch.tensor([[4, 3]]), torch.tensor([[0.0, 1.0]])
+    plain = F.binary_cross_entropy_with_logits(net(row, candidates), labels)
+    torch.testing.assert_close(m.loss_of(net, row, candidates, labels), plain)
+    counts = torch.tensor([1, 2, 3, 4, 5])
+    norms = net.embeddings.item.weight.square().sum(1) / counts  # history 0, 1, 2 and candidates 3, 4: all of them
+    found = m.loss_of(net, row, candidates, labels, 0.3, counts)
+    torch.testing.assert_close(found, plain + 0.3 * norms.sum() / 2)
+    only = m.loss_of(net, row - 2, candidates, labels, 0.3, counts)  # history 0, candidates 3, 4
+    bare = F.binary_cross_entropy_with_logits(net(row - 2, candidates), labels)
+    torch.testing.assert_close(only, bare + 0.3 * norms[[0, 3, 4]].sum() / 2)
 
 
 def test_gauc_agrees_with_scikit_learn(m):

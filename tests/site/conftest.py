@@ -98,6 +98,7 @@ def provenance(entry: dict, **changes) -> dict:
         "shared_sha256": "b" * 64,
         "lock_sha256": "c" * 64,
         "duration_s": 131.2,
+        "cpu_s": 120.4,
         "peak_memory_mb": 712.4,
         "device": "cpu",
         "cpu": "Fixture CPU @ 2.00GHz",

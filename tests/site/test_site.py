@@ -188,6 +188,7 @@ def test_execution_page_lists_every_run(book):
     table = rows_of_execution(book)
     assert len(table) == 3
     assert sum("cuda (Fixture GPU)" in row for row in table) == 1
+    assert all("2 min 00 s" in row for row in table)  # CPU time
     assert "torch 2.15.0" in words(soup(book.html / "execution.html").select_one(".pr-versions"))
 
 
