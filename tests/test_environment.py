@@ -62,13 +62,17 @@ def locked() -> dict[str, list[tuple[Requirement, list[str]]]]:
 
 def environment(python: str, system: str) -> dict[str, str]:
     """What markers are evaluated against."""
-    return default_environment() | SYSTEMS[system] | {
-        "python_version": python,
-        "python_full_version": f"{python}.9",
-        "implementation_name": "cpython",
-        "platform_python_implementation": "CPython",
-        "extra": "",
-    }
+    return (
+        default_environment()
+        | SYSTEMS[system]
+        | {
+            "python_version": python,
+            "python_full_version": f"{python}.9",
+            "implementation_name": "cpython",
+            "platform_python_implementation": "CPython",
+            "extra": "",
+        }
+    )
 
 
 def chosen(name: str, where: dict[str, str]) -> list[Requirement]:

@@ -20,7 +20,7 @@ _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 _OLID = "https://github.com/idontflow/OLID/raw/master"
 # Name here -> name of the data set on the hub. To add a set of the hub, add it here, write its card, and a loader that
 # turns the columns of `table` into tensors.
-_HUB = {"cifar10": "uoft-cs/cifar10"}
+_HUB = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 
 
 def folder(name: str) -> Path | None:

@@ -168,24 +168,25 @@ def _decode(encoded: list[bytes]):
     return np.stack([np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for content in encoded])
 
 
-@loader("cifar10")
-def cifar10(name: str, split: str = "train") -> Images:
-    """CIFAR-10: images (50000 or 10000, 3, 32, 32) uint8 in 0..255, labels (N,) int64, in the order of the file.
+@loader("cifar10", "cifar100")
+def cifar(name: str, split: str = "train") -> Images:
+    """CIFAR: images (50000 or 10000, 3, 32, 32) uint8 in 0..255, labels (N,) int64, in the order of the file.
 
-    split: "train" or "test". Read from `$PAPERS_DATA/cifar10/`, else downloaded from the hub; decoded once, then
-    cached.
+    split: "train" or "test". Read from `$PAPERS_DATA/cifar10/` (`cifar100/`), else downloaded from the hub; decoded
+    once, then cached. The labels of CIFAR-100 are the fine ones.
     """
     import numpy as np
     import torch
 
     if split not in ("train", "test"):
-        raise DataError(f"CIFAR-10 has no split {split!r}: ask for 'train' or 'test'.")
+        raise DataError(f"{name} has no split {split!r}: ask for 'train' or 'test'.")
+    label = "fine_label" if name == "cifar100" else "label"
 
     def decode(path):
         table = hub.table(name, split)
         encoded = [image["bytes"] for image in table["img"].to_pylist()]
         pixels = np.ascontiguousarray(_decode(encoded).transpose(0, 3, 1, 2))
-        np.savez(path, images=pixels, labels=table["label"].to_numpy().astype(np.int64))
+        np.savez(path, images=pixels, labels=table[label].to_numpy().astype(np.int64))
 
     stored = np.load(cache.built(f"decoded/{name}-{split}-{hub.fingerprint(name, split)}.npz", decode))
     return Images(name, torch.from_numpy(stored["images"]), torch.from_numpy(stored["labels"]), classes(name))

@@ -150,6 +150,11 @@ def _loader_of(name: str):
     return _LOADERS.get(name) or _FAMILIES[_row(name)["like"]]
 
 
+def module_of(name: str) -> str:
+    """The name, within this package, of the module that loads a data set."""
+    return _loader_of(name).__module__.rsplit(".", 1)[1]
+
+
 def load(name: str, **options):
     """A data set by name; what it returns, and which options it takes, is said by its loader (`data.describe`).
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 
 import dask
+import nbformat
 from dask.system import CPU_COUNT
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
 
@@ -110,7 +111,6 @@ def run(tasks: list[Task], scheduler: str | None, jobs: int | None, on_event=lam
     when the scheduler cannot be reached.
     """
     run_id = uuid.uuid4().hex
-    shared_sha256 = provenance.shared_sha256()
     on_gpu = bool(tasks) and tasks[0].profile == "paper"
     gpus = visible_gpus() if on_gpu and scheduler is None else ()
     if scheduler is None:
@@ -123,20 +123,20 @@ def run(tasks: list[Task], scheduler: str | None, jobs: int | None, on_event=lam
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         has_gpus = any("GPU" in worker.get("resources", {}) for worker in workers)
         resources = {"GPU": 1} if on_gpu and has_gpus else None
-        waiting, slugs = deque(tasks), {}
+        waiting, sent = deque(tasks), {}
         completed = as_completed([])
 
         def submit_next():
             task = waiting.popleft()
             future = client.submit(work, task, key=f"{task.slug}-{run_id}", pure=False, resources=resources)
-            slugs[future.key] = task.slug
+            sent[future.key] = task
             completed.add(future)
 
         try:
             for _ in range(min(jobs or len(tasks), len(tasks))):
                 submit_next()
             for future in completed:
-                yield outcome_of(future, slugs[future.key], shared_sha256)
+                yield outcome_of(future, sent[future.key])
                 if waiting:
                     submit_next()
         except BaseException:
@@ -146,11 +146,12 @@ def run(tasks: list[Task], scheduler: str | None, jobs: int | None, on_event=lam
             raise
 
 
-def outcome_of(future, slug: str, shared_sha256: str) -> Outcome:
+def outcome_of(future, task: Task) -> Outcome:
     """What a finished future holds; a task that Dask gave up on is a failed chapter.
 
-    shared_sha256: of the package here, when the batch began; a worker that has another one is told of.
+    A worker that has other shared code than there is here is told of.
     """
+    slug = task.slug
     try:
         outcome = future.result()
     except KilledWorker:
@@ -161,6 +162,7 @@ def outcome_of(future, slug: str, shared_sha256: str) -> Outcome:
         return Outcome(slug, None, {}, error)
     except Exception as failure:
         return Outcome(slug, None, {}, f"{slug}: its worker could not run it: {type(failure).__name__}: {failure}")
-    if outcome.error is None and outcome.metadata["shared_sha256"] != shared_sha256:
+    here = provenance.shared_sha256(nbformat.reads(task.text, as_version=4))
+    if outcome.error is None and outcome.metadata["shared_sha256"] != here:
         outcome.stderr = "(runner) its worker has another version of the shared package\n" + outcome.stderr
     return outcome

@@ -309,7 +309,7 @@ def execute(task: Task, report=lambda event: None, worker_name: str | None = Non
     # A short path of its own: addresses of local sockets may not be longer than about 100 characters.
     folder = Path(tempfile.mkdtemp(prefix="papers-"))
     run = Run(task, report, folder, worker_name)
-    shared_sha256 = provenance.shared_sha256()  # of the code that the kernel is about to import
+    shared_sha256 = provenance.shared_sha256(run.original)  # of the code that the kernel is about to import
     _runs.setdefault(task.run_id, []).append(run)
     error, trace = None, ""
     started = time.monotonic()

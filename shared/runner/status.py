@@ -102,7 +102,7 @@ def _reasons(original, metadata: dict) -> list[str]:
     reasons = []
     if metadata.get("source_sha256") != source.source_sha256(original):
         reasons.append("source changed")
-    if metadata.get("shared_sha256") != provenance.shared_sha256():
+    if metadata.get("shared_sha256") != provenance.shared_sha256(original):
         reasons.append("shared code changed since")
     return reasons
 

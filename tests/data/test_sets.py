@@ -43,7 +43,7 @@ def test_the_table_of_names():
     assert len(names) == len(set(names))
     assert len(KEEL) == 141
     assert {"mnist5k", "photos", "cifar10"} <= set(data.names(kind="images"))
-    assert data.names(kind="images", origin="canonical") == ["cifar10"]
+    assert data.names(kind="images", origin="canonical") == ["cifar10", "cifar100"]
     chapters = (
         "sonar ionosphere movement_libras wdbc heart magic phoneme spambase vehicle segment banana australian german"
     )
@@ -225,7 +225,14 @@ def test_hub_without_network_says_what_to_do(own_cache, monkeypatch):
         data.load("cifar10", split="dev")
 
 
-def test_cifar10_as_placed(own_cache, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "column", "labels", "names"),
+    [
+        ("cifar10", "label", [3, 0, 9], ["cat", "airplane", "truck"]),
+        ("cifar100", "fine_label", [99, 0, 1], ["worm", "apple", "aquarium_fish"]),
+    ],
+)
+def test_cifar_as_placed(own_cache, tmp_path, monkeypatch, name, column, labels, names):
     import io
 
     import pyarrow as pa
@@ -239,17 +246,19 @@ def test_cifar10_as_placed(own_cache, tmp_path, monkeypatch):
         Image.fromarray(values).save(stream, "PNG")
         return {"bytes": stream.getvalue(), "path": None}
 
-    (tmp_path / "cifar10").mkdir()
-    pa.parquet.write_table(
-        pa.table({"img": [png(p) for p in pixels], "label": [3, 0, 9]}), tmp_path / "cifar10" / "test-0.parquet"
-    )
+    def place(pixels, labels):
+        columns = {"img": [png(p) for p in pixels], column: labels}
+        pa.parquet.write_table(pa.table(columns), tmp_path / name / "test-0.parquet")
+
+    (tmp_path / name).mkdir()
+    place(pixels, labels)
     monkeypatch.setenv("PAPERS_DATA", str(tmp_path))
-    images = data.load("cifar10", split="test")
+    images = data.load(name, split="test")
     assert images.images.dtype == torch.uint8
     np.testing.assert_array_equal(images.images.numpy(), pixels.transpose(0, 3, 1, 2))
-    assert [images.classes[label] for label in images.labels] == ["cat", "airplane", "truck"]
-    pa.parquet.write_table(pa.table({"img": [png(pixels[0])], "label": [1]}), tmp_path / "cifar10" / "test-0.parquet")
-    assert len(data.load("cifar10", split="test")) == 1  # other files, another entry in the cache
+    assert [images.classes[label] for label in images.labels] == names
+    place(pixels[:1], [1])
+    assert len(data.load(name, split="test")) == 1  # other files, another entry in the cache
 
 
 def test_cifar10_in_full(placed):

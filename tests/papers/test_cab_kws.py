@@ -253,9 +253,7 @@ def test_similarity_alone_collapses(m, weight, collapses):
         return m.pretraining_loss(*pair, *copies, similarity=0.8, reconstruction=weight, contrast=0.0)
 
     pair = torch.nn.ModuleList([encoder, head])
-    training.fit(
-        pair, spectra, torch.zeros(16), step=step, epochs=100, batch_size=16, lr=5e-3, optimizer="adam"
-    )
+    training.fit(pair, spectra, torch.zeros(16), step=step, epochs=100, batch_size=16, lr=5e-3, optimizer="adam")
     e = training.predict(encoder, spectra)
     assert (e.var(0).mean() < 0.01 * before).item() is collapses
     error, variance = m.reconstruction_loss(spectra, head(e)), spectra.mean(1).var(0, correction=0).mean()

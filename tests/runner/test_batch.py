@@ -13,9 +13,9 @@ import psutil
 import pytest
 from distributed import KilledWorker
 
-from shared.runner import batch, display
+from shared.runner import batch, display, provenance
 from shared.runner.execute import Outcome
-from tests.runner.checkout import PATIENCE, Checkout
+from tests.runner.checkout import PATIENCE, Checkout, notebook
 
 # What a chapter does to the worker that runs it, once: the kernel's parent process is killed.
 KILL_WORKER = """\
@@ -191,20 +191,24 @@ class Ended:
         return self._result
 
 
+TASK = batch.Task("graphs/one", nbformat.writes(notebook("graphs/one")), "smoke")
+
+
 def test_a_chapter_that_takes_its_workers_down_again_and_again_is_failed():
-    outcome = batch.outcome_of(Ended(KilledWorker("key", None, 4)), "graphs/one", "abc")
+    outcome = batch.outcome_of(Ended(KilledWorker("key", None, 4)), TASK)
     assert outcome.text is None and "graphs/one: the workers that ran it died, again and again" in outcome.error
 
 
 def test_a_worker_that_cannot_unpack_a_task_fails_its_chapter():
-    outcome = batch.outcome_of(Ended(ModuleNotFoundError("No module named 'shared'")), "graphs/one", "abc")
+    outcome = batch.outcome_of(Ended(ModuleNotFoundError("No module named 'shared'")), TASK)
     assert outcome.error == ("graphs/one: its worker could not run it: ModuleNotFoundError: No module named 'shared'")
 
 
-@pytest.mark.parametrize(("theirs", "told"), [("abc", False), ("xyz", True)])
-def test_a_worker_with_other_code_is_told_of(theirs, told):
-    ended = Ended(Outcome("graphs/one", "{}", {"shared_sha256": theirs}))
-    outcome = batch.outcome_of(ended, "graphs/one", "abc")
+@pytest.mark.parametrize("told", [False, True])
+def test_a_worker_with_other_code_is_told_of(told):
+    here = provenance.shared_sha256(notebook("graphs/one"))
+    ended = Ended(Outcome("graphs/one", "{}", {"shared_sha256": "0" * 64 if told else here}))
+    outcome = batch.outcome_of(ended, TASK)
     assert outcome.error is None and ("another version of the shared package" in outcome.stderr) == told
 
 

@@ -30,17 +30,55 @@ def test_the_hash_knows_where_a_cell_ends():
     assert source.source_sha256(notebook("x/y", "a", "b")) != source.source_sha256(notebook("x/y", "a\nb"))
 
 
-def test_shared_hash_follows_the_code_that_chapters_import(tmp_path):
-    def sha(**files):
-        for name, text in files.items():
-            path = tmp_path / name.replace("__", "/").replace("_py", ".py")
+@pytest.fixture
+def package(tmp_path):
+    """Writes files of a shared package (``data__sets_py`` is data/sets.py) and returns its hash for a notebook."""
+
+    def write(*cells, **files):
+        for name, text in {"__init___py": "", **files}.items():
+            path = tmp_path / (name.removesuffix("_py").replace("data__", "data/") + ".py")
             path.parent.mkdir(exist_ok=True, parents=True)
             path.write_text(text)
-        return provenance.shared_sha256(tmp_path)
+        return provenance.shared_sha256(notebook("x/y", *cells), tmp_path)
 
-    first = sha(nets_py="x = 1", runner__cli_py="y = 1", site__pages_py="z = 1", authoring_py="w = 1")
-    assert sha(runner__cli_py="y = 2", site__pages_py="z = 2", authoring_py="w = 2") == first
-    assert sha(nets_py="x = 2") != first
+    return write
+
+
+@pytest.mark.parametrize("line", ["from shared import nets", "import shared.nets", "from shared.nets import mlp"])
+def test_shared_hash_follows_the_code_that_the_notebook_imports(package, line):
+    first = package(line, nets_py="x = 1", other_py="y = 1")
+    assert package(line, other_py="y = 2") == first
+    assert package(line, nets_py="x = 2") != first
+
+
+def test_shared_hash_follows_imports_of_imports_within_functions(package):
+    def hashed(**files):
+        return package("from shared import nets", **files)
+
+    first = hashed(nets_py="def f():\n    from shared import deep", deep_py="from .third import z", third_py="z = 1")
+    assert hashed(third_py="z = 2") != first
+
+
+def test_shared_hash_leaves_out_loaders_of_other_data_and_what_delivers_it():
+    tables = provenance.shared_files(notebook("x/y", "from shared import data", 'data.load("sonar")'))
+    assert "data/tables.py" in tables and "data/containers.py" in tables
+    assert not {"data/images.py", "data/registry.py", "data/wheels.py"} & set(tables)
+
+
+@pytest.mark.parametrize(
+    ("cell", "file"),
+    [
+        ('data.load("mnist-m")', "data/images.py"),  # made from digits and photographs
+        ("data.scenes.digit_scenes", "data/scenes.py"),
+        ('wanted = ["cora"]', "data/graphs.py"),
+    ],
+)
+def test_shared_hash_finds_the_loaders_of_the_data_that_a_notebook_names(cell, file):
+    assert file in provenance.shared_files(notebook("x/y", "from shared import data", cell))
+
+
+def test_a_cell_that_is_not_python_uses_nothing(package):
+    assert package("%%time\nfrom shared import nets", nets_py="x = 1") == package(nets_py="x = 2")
 
 
 def test_parameters_are_read_without_running_the_cell():

@@ -36,7 +36,7 @@ def publish(checkout, **changes):
         "seed": 0,
         "parameters": {"alpha": 1.0, "name": "one"},
         "source_sha256": source.source_sha256(executed),
-        "shared_sha256": provenance.shared_sha256(),
+        "shared_sha256": provenance.shared_sha256(executed),
         "lock_sha256": provenance.lock_sha256(checkout.root),
         "finished": "2026-01-01T00:00:00+00:00",
         **changes,
