@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
@@ -100,14 +101,31 @@ class Filters(Block):
 
 
 class Scoreboard(Block):
-    """The scoreboard of the primary claims; with the argument ``all``, of all claims of all runs."""
+    """The scoreboard of the primary claims; with the argument ``all``, of all claims of all runs.
+
+    The option ``part`` leaves the chapters of one part.
+    """
 
     optional_arguments = 1
+    option_spec = {"part": directives.unchanged_required}
 
     def html(self, site: Site) -> str:
         """The table."""
-        everything = self.arguments == ["all"]
-        return render.scoreboard(site.chapters, self.env.docname, everything, cards=data.names())
+        everything, part = self.arguments == ["all"], self.options.get("part", "")
+        return render.scoreboard(site.chapters, self.env.docname, everything, data.names(), part)
+
+
+class Comparison(Block):
+    """All arms that the chapters of a part ran on the same data: ``part``, ``run``, ``metric`` and ``baseline``."""
+
+    option_spec = dict.fromkeys(("part", "run", "metric", "baseline"), directives.unchanged_required)
+
+    def html(self, site: Site) -> str:
+        """The table."""
+        if missing := sorted(self.option_spec.keys() - self.options.keys()):
+            raise self.error(f"{self.name} needs the options {', '.join(missing)}.")
+        chosen = (self.options[name] for name in self.option_spec)
+        return render.comparison(site.chapters, self.env.docname, *chosen)
 
 
 class Execution(Block):
@@ -165,6 +183,7 @@ DIRECTIVES = {
     "papers-gallery": Gallery,
     "papers-filters": Filters,
     "papers-scoreboard": Scoreboard,
+    "papers-comparison": Comparison,
     "papers-execution": Execution,
     "papers-data": DataCards,
     "papers-glance": Glance,

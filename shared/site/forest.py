@@ -1,5 +1,6 @@
 """The interval of a claim drawn as one line of a forest plot, as inline SVG."""
 
+from collections.abc import Sequence
 from html import escape
 
 from shared.site.records import effect
@@ -21,7 +22,18 @@ def forest(claim: dict, record: dict) -> str:
     # A single seed has no interval.
     low, high = (mean if difference[end] is None else sign * difference[end] for end in ("low", "high"))
     values = [sign * value for value in difference["values"]]
+    text = f"{claim['arm']} minus {claim['baseline']}, {claim['metric']}: {effect(claim, record)}, {len(values)} seeds"
+    if margin:
+        text += f", margin {margin:g}"
     reach = max(map(abs, (*values, low, high, mean, margin))) or 1.0
+    return drawn(values, (mean, low, high), reach, text, verdict_class(claim["verdict"]), margin)
+
+
+def drawn(
+    values: Sequence[float], interval: tuple[float, float, float], reach: float, text: str, kind: str, margin: float = 0
+) -> str:
+    """Draw differences, one a seed, with their (mean, low, high), on a scale from -reach to reach; ``text`` says it."""
+    mean, low, high = interval
 
     def x(value: float) -> str:
         return f"{WIDTH / 2 + value / reach * (WIDTH / 2 - EDGE):.1f}"
@@ -32,12 +44,10 @@ def forest(claim: dict, record: dict) -> str:
         f'<line class="pr-interval" x1="{x(low)}" x2="{x(high)}" y1="{MEAN}" y2="{MEAN}"/>',
         f'<circle class="pr-mean" cx="{x(mean)}" cy="{MEAN}" r="4"/>',
     ]
-    text = f"{claim['arm']} minus {claim['baseline']}, {claim['metric']}: {effect(claim, record)}, {len(values)} seeds"
     if margin:
         marks.insert(1, f'<line class="pr-margin" x1="{x(margin)}" x2="{x(margin)}" y1="3" y2="{HEIGHT - 3}"/>')
-        text += f", margin {margin:g}"
     return (
-        f'<svg class="pr-forest pr-{verdict_class(claim["verdict"])}" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'<svg class="pr-forest pr-{kind}" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{escape(text)}">{"".join(marks)}</svg>'
     )
 

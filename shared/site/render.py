@@ -14,7 +14,8 @@ from shared.catalog import PARTS, users
 from shared.data.facts import facts
 from shared.site import records
 from shared.site.citation import bibtex
-from shared.site.forest import forest, verdict_class
+from shared.site.comparison import lines
+from shared.site.forest import drawn, forest, verdict_class
 from shared.site.records import MAIN, Chapter, Run, SiteError
 
 VERDICTS = ("holds", "contradicted", "inconclusive")
@@ -165,16 +166,47 @@ def filters(chapters: dict[str, Chapter], docname: str, everything: bool) -> str
     return render("filters", docname, choices=choices(chapters, everything))
 
 
-def scoreboard(chapters: dict[str, Chapter], docname: str, everything: bool, cards: Collection[str] = ()) -> str:
-    """The scoreboard: primary claims of the headline runs, or every claim of every run.
+def scoreboard(
+    chapters: dict[str, Chapter], docname: str, everything: bool, cards: Collection[str] = (), part: str = ""
+) -> str:
+    """The scoreboard: primary claims of the headline runs, or every claim of every run; of one part, if given.
 
     Names of data sets in ``cards`` link to the data page.
     """
+    chapters = {slug: chapter for slug, chapter in chapters.items() if part in ("", chapter.entry.part)}
 
     def rows(chapter: Chapter) -> list[dict]:
         return board_rows(chapter, chapter.runs if everything else (chapter.headline,), mechanisms=everything)
 
     return render("scoreboard", docname, groups=grouped(chapters, rows), cards=cards)
+
+
+def comparison(chapters: dict[str, Chapter], docname: str, part: str, label: str, metric: str, baseline: str) -> str:
+    """All arms of a part's runs of one label in one metric, against one baseline, on one scale."""
+    from shared.experiment import interval  # imports PyTorch, which most builds can do without
+
+    table = lines([chapter for chapter in chapters.values() if chapter.entry.part == part], label, metric, baseline)
+    intervals = [(line, interval(line.values), interval(line.differences)) for line in table]
+    ends = [(d.mean, d.low, d.high) if len(d.values) > 1 else (d.mean,) * 3 for _, _, d in intervals]
+    reach = max(abs(number) for (_, _, d), three in zip(intervals, ends, strict=True) for number in (*d.values, *three))
+    rows = []
+    for (line, own, difference), (mean, low, high) in zip(intervals, ends, strict=True):
+        numbers = f"{records.signed(mean, 1)} [{records.signed(low, 1)}, {records.signed(high, 1)}]"
+        kind = "holds" if low > 0 else "contradicted" if high < 0 else "inconclusive"
+        text = f"{line.arm} minus {baseline}, {metric}: {numbers}, {len(line.values)} seeds"
+        svg = Markup(drawn(difference.values, (mean, low, high), reach or 1.0, text, kind))
+        rows.append(
+            {
+                "arm": line.arm,
+                "chapters": [{"short": c.entry.short, "href": f"{c.docname}.html"} for c in line.chapters],
+                "mean": f"{own.mean:.1f}",
+                "forest": "" if line.arm == baseline else svg,
+                "difference": numbers,
+                "seeds": len(line.values),
+            }
+        )
+    caption = f"{metric} of all arms of the runs {label}"
+    return render("comparison", docname, rows=rows, metric=metric, baseline=baseline, caption=caption)
 
 
 def summary(chapters: dict[str, Chapter], docname: str) -> str:

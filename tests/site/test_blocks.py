@@ -11,6 +11,7 @@ from docutils import nodes
 from shared import catalog
 from shared.site import describe_images, icons, notebook, records, render
 from shared.site.citation import bibtex
+from shared.site.comparison import lines
 from shared.site.forest import forest
 from tests.site.conftest import ALPHA, claim, provenance, record
 
@@ -208,3 +209,60 @@ def test_templates_have_no_empty_attribute_or_unescaped_text(tmp_path):
     assert "&lt;b&gt;bold&lt;/b&gt; claims &amp; more" in html
     assert "<b>" not in html
     assert not re.search(r'(href|data-part|data-value)=""', html)
+
+
+def compared(slug: str, arms: dict[str, list[float]], seed: int = 0, label: str = "photos"):
+    """A chapter whose one run has these accuracies."""
+    run = records.Run(
+        label,
+        {"arms": {name: {"accuracy": {"values": values}} for name, values in arms.items()}},
+        {"seed": seed},
+    )
+    entry = SimpleNamespace(slug=slug, short=slug.split("/")[1], part=slug.split("/")[0])
+    return SimpleNamespace(entry=entry, runs=(run,), docname=f"chapters/{slug}")
+
+
+ONE = compared("mixing/one", {"plain": [50.0, 52.0], "mixed": [53.0, 53.0]})
+TWO = compared("mixing/two", {"plain": [50.0, 52.0, 51.0], "mixed": [53.0, 53.0, 50.0], "both": [60.0, 61.0, 62.0]})
+
+
+def test_a_comparison_pairs_each_arm_with_the_baseline_and_shows_the_best_first():
+    both, mixed, plain = lines([ONE, TWO], "photos", "accuracy", "plain")
+    assert [line.arm for line in (both, mixed, plain)] == ["both", "mixed", "plain"]
+    assert both.differences == (10.0, 9.0, 11.0) and both.chapters == (TWO,)
+    assert mixed.differences == (3.0, 1.0, -1.0) and mixed.chapters == (ONE, TWO)
+    assert plain.differences == (0.0, 0.0, 0.0)
+
+
+def test_a_comparison_takes_seeds_for_what_they_are():
+    later = compared("mixing/later", {"plain": [52.0, 51.0], "late": [53.0, 53.0]}, seed=1)
+    table = {line.arm: line for line in lines([TWO, later], "photos", "accuracy", "plain")}
+    assert table["late"].differences == (1.0, 2.0) and len(table["plain"].values) == 3
+
+
+def test_a_comparison_refuses_arms_of_one_name_that_measured_otherwise():
+    other = compared("mixing/other", {"plain": [50.0, 52.1]})
+    with pytest.raises(
+        records.SiteError, match="one and mixing/other both have an arm 'plain' .* for seed 1: run both"
+    ):
+        lines([ONE, other], "photos", "accuracy", "plain")
+
+
+def test_a_comparison_leaves_out_chapters_without_the_baseline_and_needs_one_with_it():
+    without = compared("mixing/without", {"mixed": [1.0, 1.0]})
+    assert all(line.chapters == (ONE,) for line in lines([ONE, without], "photos", "accuracy", "plain"))
+    with pytest.raises(records.SiteError, match="No chapter has a run 'photos' with accuracy of 'plain'"):
+        lines([without], "photos", "accuracy", "plain")
+
+
+def test_a_comparison_is_drawn_on_one_scale():
+    chapters = {chapter.entry.slug: chapter for chapter in (ONE, TWO)}
+    html = render.comparison(chapters, "parts/mixing", "mixing", "photos", "accuracy", "plain")
+    rows = re.findall(
+        r'<th role="rowheader" scope="row">(.*?)</th>.*?aria-label="(.*?)".*?"pr-mean" cx="(.*?)"', html, re.S
+    )
+    assert [row[0] for row in rows] == ["both", "mixed"]
+    assert "both minus plain, accuracy: +10.0 [+7.5, +12.5], 3 seeds" in rows[0][1]
+    offsets = [float(x) - 90 for *_, x in rows]
+    assert offsets[0] / offsets[1] == pytest.approx(10, rel=0.03)
+    assert '<a href="../chapters/mixing/one.html">one</a>, <a href="../chapters/mixing/two.html">two</a>' in html
