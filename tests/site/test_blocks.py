@@ -251,7 +251,7 @@ def test_a_comparison_refuses_arms_of_one_name_that_measured_otherwise():
 def test_a_comparison_leaves_out_chapters_without_the_baseline_and_needs_one_with_it():
     without = compared("mixing/without", {"mixed": [1.0, 1.0]})
     assert all(line.chapters == (ONE,) for line in lines([ONE, without], "photos", "accuracy", "plain"))
-    with pytest.raises(records.SiteError, match="No chapter has a run 'photos' with accuracy of 'plain'"):
+    with pytest.raises(records.SiteError, match="No chapter has a run 'photos' that reports accuracy for 'plain'"):
         lines([without], "photos", "accuracy", "plain")
 
 
