@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.site.records import Chapter, SiteError
+from shared.site.records import Chapter, SiteError, points
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Line:
 
 
 def lines(chapters: list[Chapter], label: str, metric: str, baseline: str) -> list[Line]:
-    """Every arm of the runs ``label`` that report ``metric``, best mean first.
+    """Every arm of the runs ``label`` that report ``metric``, best mean first; accuracies in percent.
 
     Chapters whose run lacks the baseline are left out. An arm that several chapters ran is one line. Raises SiteError
     when these did not measure the same for the same seeds, as arms of one name on one protocol have to, and when no
@@ -33,9 +33,11 @@ def lines(chapters: list[Chapter], label: str, metric: str, baseline: str) -> li
         arms = run.record["arms"] if run else {}
         if metric not in arms.get(baseline, {}):
             continue
-        first = run.metadata["seed"]
+        factor, first = points(metric, run.record) or 1, run.metadata["seed"]
         of = {
-            arm: dict(enumerate(metrics[metric]["values"], first)) for arm, metrics in arms.items() if metric in metrics
+            arm: {seed: factor * value for seed, value in enumerate(metrics[metric]["values"], first)}
+            for arm, metrics in arms.items()
+            if metric in metrics
         }
         for arm, values in of.items():
             others, known, base = found.get(arm, ((), {}, {}))

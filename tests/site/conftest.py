@@ -52,6 +52,19 @@ BETA = {
     "headline": "book",
     "figure": 0,
 }
+OPENING = """# Tables
+
+```{papers-comparison}
+:part: tabular
+:run: bigger
+:metric: accuracy
+:baseline: plain
+```
+
+```{papers-scoreboard} all
+:part: tabular
+```
+"""
 
 
 def png(colour: str) -> str:
@@ -160,13 +173,16 @@ class Book:
 
 def make_book(folder: Path) -> tuple[dict, dict, dict]:
     """Write manuscript, catalog, toc and two chapters (one with a labelled run) into a folder; returns the records."""
-    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("chapters", "runs"))
+    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("chapters", "runs", "parts"))
     shutil.copy(ROOT / "_config.yml", folder)
     (folder / "papers").mkdir()
     (folder / "papers" / "catalog.yml").write_text(yaml.safe_dump([ALPHA, BETA]), encoding="utf-8")
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    toc["parts"] = [part for part in toc["parts"] if not part["chapters"][0]["file"].startswith("chapters/")]
-    toc["parts"].append({"caption": "Chapters", "chapters": [{"file": f"chapters/{e['slug']}"} for e in (BETA, ALPHA)]})
+    toc["parts"] = [part for part in toc["parts"] if not part["chapters"][-1]["file"].startswith("chapters/")]
+    files = ["parts/tabular", *(f"chapters/{entry['slug']}" for entry in (BETA, ALPHA))]
+    toc["parts"].append({"caption": "Chapters", "chapters": [{"file": file} for file in files]})
+    (folder / "book" / "parts").mkdir()
+    (folder / "book" / "parts" / "tabular.md").write_text(OPENING, encoding="utf-8")
     (folder / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
 
     better = [0.021, 0.034, 0.012, 0.041, 0.027]

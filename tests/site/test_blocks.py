@@ -9,6 +9,7 @@ import pytest
 from docutils import nodes
 
 from shared import catalog
+from shared.experiment import interval
 from shared.site import describe_images, icons, notebook, records, render
 from shared.site.citation import bibtex
 from shared.site.comparison import lines
@@ -215,7 +216,7 @@ def compared(slug: str, arms: dict[str, list[float]], seed: int = 0, label: str 
     """A chapter whose one run has these accuracies."""
     run = records.Run(
         label,
-        {"arms": {name: {"accuracy": {"values": values}} for name, values in arms.items()}},
+        {"arms": {name: {"accuracy": interval(values).as_dict()} for name, values in arms.items()}},
         {"seed": seed},
     )
     entry = SimpleNamespace(slug=slug, short=slug.split("/")[1], part=slug.split("/")[0])

@@ -377,7 +377,9 @@ def executed_chapters() -> set[str]:
 
 def test_table_of_contents_has_the_executed_chapters_in_the_books_order():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    parts = [part for part in toc["parts"] if part["chapters"][0]["file"].startswith("chapters/")]
+    parts = [part for part in toc["parts"] if part["chapters"][-1]["file"].startswith("chapters/")]
+    opening = [part["chapters"].pop(0)["file"] for part in parts if part["chapters"][0]["file"].startswith("parts/")]
+    assert sorted(opening) == sorted(f"parts/{path.stem}" for path in (ROOT / "book" / "parts").glob("*.md"))
     listed = [chapter["file"].removeprefix("chapters/") for part in parts for chapter in part["chapters"]]
     entries = catalog.load()
     expected = [entry.slug for entry in entries if entry.slug in executed_chapters()]
@@ -385,6 +387,22 @@ def test_table_of_contents_has_the_executed_chapters_in_the_books_order():
     assert [part["caption"] for part in parts] == list(
         dict.fromkeys(catalog.PARTS[slug.split("/")[0]] for slug in expected)
     )
+
+
+def test_the_opening_page_of_a_part_compares_its_runs(book):
+    page = BeautifulSoup((book.html / "parts" / "tabular.html").read_text(encoding="utf-8"), "html.parser")
+    table = page.find("table", class_="pr-comparison")
+    rows = [
+        [cell.get_text(" ", strip=True) for cell in row.find_all(["th", "td"])] for row in table.tbody.find_all("tr")
+    ]
+    assert [row[0] for row in rows] == ["method", "plain"]  # the better one first
+    assert rows[0][1:] == ["AlphaNet", "73.7", "+2.7 [+1.3, +4.1]", "5"]
+    links = {link["href"] for link in table.find_all("a")}
+    assert links == {"../chapters/tabular/alpha-net.html"}
+    papers = {
+        row.th.get_text(" ", strip=True) for row in page.find("table", attrs={"data-board": ""}).find_all("tr")[1:]
+    }
+    assert any("AlphaNet" in paper for paper in papers) and not any("BetaAug" in paper for paper in papers)
 
 
 def test_executed_chapters_leave_no_residue():
