@@ -7,7 +7,7 @@ from shared.site.records import Chapter, SiteError, points
 
 @dataclass(frozen=True)
 class Line:
-    """An arm: which chapters ran it, its values, and those of the baseline in the same chapter, for the same seeds."""
+    """An arm: which chapters ran it, its values, and those of the baseline for the same seeds."""
 
     arm: str
     chapters: tuple[Chapter, ...]
@@ -23,37 +23,32 @@ class Line:
 def lines(chapters: list[Chapter], label: str, metric: str, baseline: str) -> list[Line]:
     """Every arm of the runs ``label`` that report ``metric``, best mean first; accuracies in percent.
 
-    Chapters whose run lacks the baseline are left out. An arm that several chapters ran is one line. Raises SiteError
-    when these did not measure the same for the same seeds, as arms of one name on one protocol have to, and when no
-    chapter has such a run.
+    The chapters share one protocol, so an arm that several of them ran is one line, and one chapter's baseline serves
+    all. Raises SiteError when arms of one name did not measure the same for the same seeds, as they have to on one
+    protocol, and when no chapter ran the baseline. Seeds without the baseline are left out.
     """
-    found: dict[str, tuple[tuple[Chapter, ...], dict[int, float], dict[int, float]]] = {}
+    found: dict[str, tuple[tuple[Chapter, ...], dict[int, float]]] = {}
     for chapter in chapters:
         run = next((run for run in chapter.runs if run.label == label), None)
-        arms = run.record["arms"] if run else {}
-        if metric not in arms.get(baseline, {}):
-            continue
-        factor, first = points(metric, run.record) or 1, run.metadata["seed"]
-        of = {
-            arm: {seed: factor * value for seed, value in enumerate(metrics[metric]["values"], first)}
-            for arm, metrics in arms.items()
-            if metric in metrics
-        }
-        for arm, values in of.items():
-            others, known, base = found.get(arm, ((), {}, {}))
+        for arm, metrics in run.record["arms"].items() if run else ():
+            if metric not in metrics:
+                continue
+            factor = points(metric, run.record) or 1
+            values = {seed: factor * v for seed, v in enumerate(metrics[metric]["values"], run.metadata["seed"])}
+            others, known = found.get(arm, ((), {}))
             if unlike := sorted(seed for seed in known.keys() & values if known[seed] != values[seed]):
                 raise SiteError(
                     f"{others[0].entry.slug} and {chapter.entry.slug} both have an arm {arm!r} in their runs "
                     f"{label!r}, with another {metric} for seed {unlike[0]}: run both again, or name their arms apart."
                 )
-            paired = {seed: of[baseline][seed] for seed in values if seed in of[baseline]}
-            found[arm] = ((*others, chapter), known | values, base | paired)
-    if not found:
+            found[arm] = ((*others, chapter), known | values)
+    if baseline not in found:
         raise SiteError(
             f"No chapter has a run {label!r} that reports {metric} for {baseline!r}: correct the directive."
         )
-    table = [
-        Line(arm, shown, tuple(values[seed] for seed in base), tuple(base.values()))
-        for arm, (shown, values, base) in found.items()
-    ]
+    base = found[baseline][1]
+    table = []
+    for arm, (shown, values) in found.items():
+        if seeds := sorted(values.keys() & base):
+            table.append(Line(arm, shown, tuple(values[s] for s in seeds), tuple(base[s] for s in seeds)))
     return sorted(table, key=lambda line: -sum(line.values) / len(line.values))

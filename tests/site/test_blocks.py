@@ -249,9 +249,10 @@ def test_a_comparison_refuses_arms_of_one_name_that_measured_otherwise():
         lines([ONE, other], "photos", "accuracy", "plain")
 
 
-def test_a_comparison_leaves_out_chapters_without_the_baseline_and_needs_one_with_it():
-    without = compared("mixing/without", {"mixed": [1.0, 1.0]})
-    assert all(line.chapters == (ONE,) for line in lines([ONE, without], "photos", "accuracy", "plain"))
+def test_one_chapters_baseline_serves_all_and_one_has_to_run_it():
+    without = compared("mixing/without", {"other": [51.0, 51.0, 51.0]})
+    table = {line.arm: line for line in lines([ONE, without], "photos", "accuracy", "plain")}
+    assert table["other"].differences == (1.0, -1.0) and table["other"].chapters == (without,)
     with pytest.raises(records.SiteError, match="No chapter has a run 'photos' that reports accuracy for 'plain'"):
         lines([without], "photos", "accuracy", "plain")
 
