@@ -116,9 +116,9 @@ class Scoreboard(Block):
 
 
 class Comparison(Block):
-    """All arms that the chapters of a part ran on the same data: ``part``, ``run``, ``metric`` and ``baseline``."""
+    """All arms that chapters ran on one protocol: ``chapters`` (slugs), ``run``, ``metric`` and ``baseline``."""
 
-    option_spec = dict.fromkeys(("part", "run", "metric", "baseline"), directives.unchanged_required)
+    option_spec = dict.fromkeys(("chapters", "run", "metric", "baseline"), directives.unchanged_required)
 
     def html(self, site: Site) -> str:
         """The table."""

@@ -181,11 +181,16 @@ def scoreboard(
     return render("scoreboard", docname, groups=grouped(chapters, rows), cards=cards)
 
 
-def comparison(chapters: dict[str, Chapter], docname: str, part: str, label: str, metric: str, baseline: str) -> str:
-    """All arms of a part's runs of one label in one metric, against one baseline, on one scale."""
+def comparison(chapters: dict[str, Chapter], docname: str, names: str, label: str, metric: str, baseline: str) -> str:
+    """All arms of the runs of one label of some chapters in one metric, against one baseline, on one scale.
+
+    names: the chapters' slugs, separated by spaces. Raises SiteError for one that is not executed.
+    """
     from shared.experiment import interval  # imports PyTorch, which most builds can do without
 
-    table = lines([chapter for chapter in chapters.values() if chapter.entry.part == part], label, metric, baseline)
+    if unknown := [name for name in names.split() if name not in chapters]:
+        raise SiteError(f"There is no executed chapter {unknown[0]!r} to compare: correct the directive.")
+    table = lines([chapters[name] for name in names.split()], label, metric, baseline)
     intervals = [(line, interval(line.values), interval(line.differences)) for line in table]
     ends = [(d.mean, d.low, d.high) if len(d.values) > 1 else (d.mean,) * 3 for _, _, d in intervals]
     reach = max(abs(number) for (_, _, d), three in zip(intervals, ends, strict=True) for number in (*d.values, *three))

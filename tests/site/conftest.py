@@ -55,7 +55,7 @@ BETA = {
 OPENING = """# Tables
 
 ```{papers-comparison}
-:part: tabular
+:chapters: tabular/alpha-net
 :run: bigger
 :metric: accuracy
 :baseline: plain

@@ -259,7 +259,7 @@ def test_one_chapters_baseline_serves_all_and_one_has_to_run_it():
 
 def test_a_comparison_is_drawn_on_one_scale():
     chapters = {chapter.entry.slug: chapter for chapter in (ONE, TWO)}
-    html = render.comparison(chapters, "parts/mixing", "mixing", "photos", "accuracy", "plain")
+    html = render.comparison(chapters, "parts/mixing", "mixing/one mixing/two", "photos", "accuracy", "plain")
     rows = re.findall(
         r'<th role="rowheader" scope="row">(.*?)</th>.*?aria-label="(.*?)".*?"pr-mean" cx="(.*?)"', html, re.S
     )
@@ -267,4 +267,6 @@ def test_a_comparison_is_drawn_on_one_scale():
     assert "both minus plain, accuracy: +10.0 [+7.5, +12.5], 3 seeds" in rows[0][1]
     offsets = [float(x) - 90 for *_, x in rows]
     assert offsets[0] / offsets[1] == pytest.approx(10, rel=0.03)
+    with pytest.raises(records.SiteError, match="There is no executed chapter 'mixing/three' to compare"):
+        render.comparison(chapters, "parts/mixing", "mixing/one mixing/three", "photos", "accuracy", "plain")
     assert '<a href="../chapters/mixing/one.html">one</a>, <a href="../chapters/mixing/two.html">two</a>' in html
