@@ -6,6 +6,7 @@ sets placed by hand. Importing this package is cheap; a loader imports what it n
 """
 
 from . import (
+    canonical,
     corruptions,
     derived,
     graphs,
@@ -43,6 +44,7 @@ __all__ = [
     "Texts",
     "UnknownName",
     "UnsafeData",
+    "canonical",
     "card",
     "corruptions",
     "derived",

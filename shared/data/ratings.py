@@ -1,4 +1,4 @@
-"""Ratings: MovieLens 100K, the Open Bandit log, and the Amazon reviews of the Deep Interest Network paper; splits."""
+"""Ratings: MovieLens 100K and 1M, the Open Bandit log, Amazon reviews, check-ins of Gowalla; splits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from .registry import loader
 _AMAZON = "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles/"
 _POLICIES = ("random", "bts")
 _CAMPAIGNS = ("all", "men", "women")
-_AMAZON_FILES = ("reviews_Electronics_5.json.gz", "meta_Electronics.json.gz")
+_GOWALLA = "https://snap.stanford.edu/data/loc-gowalla_totalCheckins.txt.gz"
+_MOVIELENS_1M = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 
 
 def _atomic(part: str):
@@ -151,13 +152,32 @@ def amazon_electronics(name: str) -> Ratings:
     """Amazon Electronics, 5-core: 1,689,188 reviews (about 192,000 users, 63,000 items), for the paper profile of
     DIN.
 
+    `Ratings` as of `amazon`. Takes no options. 0.7 GB to download from its home (SNAP, Stanford); no digest of these
+    files is published, so what comes is taken as it is.
+    """
+    return amazon(name, "Electronics")
+
+
+@loader("amazon-beauty")
+def amazon_beauty(name: str) -> Ratings:
+    """Amazon Beauty, 5-core: 198,502 reviews (22,363 users, 12,101 items), for the paper profile of MCLRec.
+
+    `Ratings` as of `amazon`. Takes no options. No digest of these files is published, so what comes is taken as it is.
+    """
+    return amazon(name, "Beauty")
+
+
+def amazon(name: str, category: str) -> Ratings:
+    """Reviews of a category, 5-core, of the Amazon data of 2014, from two files: reviews and products.
+
     `Ratings` with ratings (user, item int64 from 0, rating, timestamp), users (reviewer) and items (title, year
-    missing, genres: the product's path of categories, the last one is the most special). Takes no options. 0.7 GB to
-    download from its home (SNAP, Stanford); no digest of these files is published, so what comes is taken as it is.
+    missing, genres: the product's path of categories, the last one is the most special).
     """
     import pandas as pd
 
-    files = [hub.download(name, _AMAZON + file, None) for file in _AMAZON_FILES]
+    files = [
+        hub.download(name, _AMAZON + f, None) for f in (f"reviews_{category}_5.json.gz", f"meta_{category}.json.gz")
+    ]
     digest = cache.key("v1", *[cache.sha256_of(file) for file in files])
 
     def parse(path):
@@ -188,3 +208,76 @@ def amazon_electronics(name: str) -> Ratings:
     )
     users = pd.DataFrame({"reviewer": reviewers}, index=pd.RangeIndex(len(reviewers), name="user"))
     return Ratings(name, ratings, users, items)
+
+
+@loader("movielens-1m")
+def movielens_1m(name: str) -> Ratings:
+    """MovieLens 1M: 1,000,209 ratings of 3,706 films by 6,040 users, 2000-03, for the paper profile of DAIN.
+
+    `Ratings` with ratings (user, item int64, rating 1.0 to 5.0, timestamp), users (gender, age, occupation, zip_code)
+    and items (3,883: title, year, genres as a list). Takes no options. Its home (GroupLens) gives no sha256, so what
+    comes is taken as it is.
+    """
+    import zipfile
+
+    import pandas as pd
+
+    with zipfile.ZipFile(hub.download(name, _MOVIELENS_1M, None)) as archive:
+
+        def table(part, columns):
+            lines = archive.read(f"ml-1m/{part}.dat").decode("latin-1").splitlines()
+            return pd.DataFrame([line.split("::") for line in lines], columns=columns)
+
+        ratings = table("ratings", ["user", "item", "rating", "timestamp"])
+        users = table("users", ["user", "gender", "age", "occupation", "zip_code"])
+        films = table("movies", ["item", "title", "genres"])
+    ratings = ratings.astype({"user": "int64", "item": "int64", "rating": "float64", "timestamp": "int64"})
+    users = users.astype({"user": "int64", "age": "int64"}).set_index("user").sort_index()
+    found = films["title"].str.extract(r"^(?P<title>.*) \((?P<year>\d{4})\)$")
+    items = pd.DataFrame(
+        {
+            "title": found["title"].fillna(films["title"]).to_numpy(),
+            "year": pd.to_numeric(found["year"], errors="coerce").astype("Int64").array,
+            "genres": [genres.split("|") for genres in films["genres"]],
+        },
+        index=pd.Index(films["item"].astype("int64"), name="item"),
+    )
+    return Ratings(name, ratings, users, items.sort_index())
+
+
+@loader("gowalla")
+def gowalla(name: str) -> Ratings:
+    """Gowalla: the first check-in of each user at each place, 2009-10, for the paper profile of LightGCL.
+
+    `Ratings` with ratings (user, item int64 from 0, in the order of their numbers at source; rating 1.0; timestamp),
+    users (number: at source) and items (number: at source, title empty, year missing, genres empty). No user or place
+    is left out: papers keep those with ten or more, and say so. Takes no options. No digest of the file is published.
+    """
+    import pandas as pd
+
+    path = hub.download(name, _GOWALLA, None)
+
+    def parse(draft):
+        columns = ["user", "time", "latitude", "longitude", "place"]
+        visits = pd.read_csv(path, sep="\t", names=columns, usecols=["user", "time", "place"], compression="gzip")
+        times = pd.to_datetime(visits["time"], format="ISO8601", utc=True)
+        visits["timestamp"] = times.dt.as_unit("s").astype("int64")
+        first = visits.sort_values(["timestamp", "user", "place"]).drop_duplicates(["user", "place"])
+        first[["user", "place", "timestamp"]].to_parquet(draft)
+
+    visits = pd.read_parquet(cache.built(f"parsed/{name}-{cache.key('v1', cache.sha256_of(path))}.parquet", parse))
+    user, users = pd.factorize(visits["user"], sort=True)
+    item, places = pd.factorize(visits["place"], sort=True)
+    ratings = pd.DataFrame(
+        {"user": user, "item": item, "rating": 1.0, "timestamp": visits["timestamp"].to_numpy("int64")}
+    )
+    items = pd.DataFrame(
+        {
+            "title": "",
+            "year": pd.array([pd.NA] * len(places), dtype="Int64"),
+            "genres": [[] for _ in places],
+            "number": places,
+        },
+        index=pd.RangeIndex(len(places), name="item"),
+    )
+    return Ratings(name, ratings, pd.DataFrame({"number": users}, index=pd.RangeIndex(len(users), name="user")), items)
