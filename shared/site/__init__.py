@@ -116,16 +116,22 @@ class Scoreboard(Block):
 
 
 class Comparison(Block):
-    """All arms that chapters ran on one protocol: ``chapters`` (slugs), ``run``, ``metric`` and ``baseline``."""
+    """Arms that chapters ran on one protocol: ``chapters`` (slugs), ``run``, ``metric`` and ``baseline``.
 
-    option_spec = dict.fromkeys(("chapters", "run", "metric", "baseline"), directives.unchanged_required)
+    The option ``without`` names arms to leave out, separated by semicolons; ``called`` says what the metric is called
+    on the page.
+    """
+
+    required = ("chapters", "run", "metric", "baseline")
+    option_spec = dict.fromkeys((*required, "without"), directives.unchanged_required)
 
     def html(self, site: Site) -> str:
         """The table."""
-        if missing := sorted(self.option_spec.keys() - self.options.keys()):
+        if missing := sorted(set(self.required) - self.options.keys()):
             raise self.error(f"{self.name} needs the options {', '.join(missing)}.")
-        chosen = (self.options[name] for name in self.option_spec)
-        return render.comparison(site.chapters, self.env.docname, *chosen)
+        chosen = (self.options[name] for name in self.required)
+        optional = {name: self.options[name] for name in ("without", "called") if name in self.options}
+        return render.comparison(site.chapters, self.env.docname, *chosen, **optional)
 
 
 class Execution(Block):

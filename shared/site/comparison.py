@@ -20,12 +20,13 @@ class Line:
         return tuple(value - base for value, base in zip(self.values, self.baseline, strict=True))
 
 
-def lines(chapters: list[Chapter], label: str, metric: str, baseline: str) -> list[Line]:
-    """Every arm of the runs ``label`` that report ``metric``, best mean first; accuracies in percent.
+def lines(chapters: list[Chapter], label: str, metric: str, baseline: str, without: tuple[str, ...] = ()) -> list[Line]:
+    """Every arm of the runs ``label`` that report ``metric``, but for those ``without``, best mean first; in percent.
 
     The chapters share one protocol, so an arm that several of them ran is one line, and one chapter's baseline serves
     all. Raises SiteError when arms of one name did not measure the same for the same seeds, as they have to on one
-    protocol, and when no chapter ran the baseline. Seeds without the baseline are left out.
+    protocol, and when no chapter ran the baseline or an arm that is to be left out. Seeds without the baseline are
+    left out.
     """
     found: dict[str, tuple[tuple[Chapter, ...], dict[int, float]]] = {}
     for chapter in chapters:
@@ -46,9 +47,13 @@ def lines(chapters: list[Chapter], label: str, metric: str, baseline: str) -> li
         raise SiteError(
             f"No chapter has a run {label!r} that reports {metric} for {baseline!r}: correct the directive."
         )
+    if unknown := [arm for arm in without if arm not in found]:
+        raise SiteError(
+            f"No chapter has a run {label!r} with an arm {unknown[0]!r} to leave out: correct the directive."
+        )
     base = found[baseline][1]
     table = []
     for arm, (shown, values) in found.items():
-        if seeds := sorted(values.keys() & base):
+        if arm not in without and (seeds := sorted(values.keys() & base)):
             table.append(Line(arm, shown, tuple(values[s] for s in seeds), tuple(base[s] for s in seeds)))
     return sorted(table, key=lambda line: -sum(line.values) / len(line.values))

@@ -183,9 +183,10 @@ def read_chapters(book: Path, entries: tuple[catalog.Entry, ...]) -> dict[str, C
 def points(metric: str, record: dict) -> float | None:
     """What turns a metric into percentage points: 100 for a share, 1 for per cent, None for what has no points.
 
-    Accuracies and error rates are reported either way; a metric counts as a share when no arm's mean is above 1.
+    Accuracies, error rates and ranking metrics (NDCG@20) are reported either way; a metric counts as a share when no
+    arm's mean is above 1.
     """
-    if not re.search(r"accuracy|error rate|top-\d", metric):
+    if not re.search(r"accuracy|error rate|top-\d|@\d", metric):
         return None
     means = [arm[metric]["mean"] for arm in record["arms"].values() if metric in arm]
     if not means or not 0 <= min(means) <= max(means) <= 100:

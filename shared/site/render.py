@@ -181,19 +181,31 @@ def scoreboard(
     return render("scoreboard", docname, groups=grouped(chapters, rows), cards=cards)
 
 
-def comparison(chapters: dict[str, Chapter], docname: str, names: str, label: str, metric: str, baseline: str) -> str:
+def comparison(
+    chapters: dict[str, Chapter],
+    docname: str,
+    names: str,
+    label: str,
+    metric: str,
+    baseline: str,
+    without: str = "",
+    called: str = "",
+) -> str:
     """All arms of the runs of one label of some chapters in one metric, against one baseline, on one scale.
 
-    names: the chapters' slugs, separated by spaces. Raises SiteError for one that is not executed.
+    names: the chapters' slugs, separated by spaces; without: arms to leave out, separated by semicolons; called: the
+    metric's name on the page, where it is another. Raises SiteError for a chapter that is not executed.
     """
     from shared.experiment import interval  # imports PyTorch, which most builds can do without
 
     if unknown := [name for name in names.split() if name not in chapters]:
         raise SiteError(f"There is no executed chapter {unknown[0]!r} to compare: correct the directive.")
-    table = lines([chapters[name] for name in names.split()], label, metric, baseline)
+    left_out = tuple(arm.strip() for arm in without.split(";") if arm.strip())
+    table = lines([chapters[name] for name in names.split()], label, metric, baseline, left_out)
     intervals = [(line, interval(line.values), interval(line.differences)) for line in table]
     ends = [(d.mean, d.low, d.high) if len(d.values) > 1 else (d.mean,) * 3 for _, _, d in intervals]
     reach = max(abs(number) for (_, _, d), three in zip(intervals, ends, strict=True) for number in (*d.values, *three))
+    metric = called or metric
     rows = []
     for (line, own, difference), (mean, low, high) in zip(intervals, ends, strict=True):
         numbers = f"{records.signed(mean, 1)} [{records.signed(low, 1)}, {records.signed(high, 1)}]"
@@ -210,6 +222,7 @@ def comparison(chapters: dict[str, Chapter], docname: str, names: str, label: st
                 "seeds": len(line.values),
             }
         )
+    metric += " (%)" * ("%" not in metric)
     caption = f"{metric} of all arms of the runs {label}"
     return render("comparison", docname, rows=rows, metric=metric, baseline=baseline, caption=caption)
 

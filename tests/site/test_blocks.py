@@ -249,6 +249,25 @@ def test_a_comparison_refuses_arms_of_one_name_that_measured_otherwise():
         lines([ONE, other], "photos", "accuracy", "plain")
 
 
+def test_a_comparison_leaves_out_what_it_is_told_to():
+    assert [line.arm for line in lines([ONE, TWO], "photos", "accuracy", "plain", ("both",))] == ["mixed", "plain"]
+    with pytest.raises(records.SiteError, match="an arm 'bath' to leave out"):
+        lines([ONE, TWO], "photos", "accuracy", "plain", ("bath",))
+    chapters = {chapter.entry.slug: chapter for chapter in (ONE, TWO)}
+    names = "mixing/one mixing/two"
+    html = render.comparison(
+        chapters, "parts/mixing", names, "photos", "accuracy", "plain", "both; mixed", "share of right answers"
+    )
+    assert "share of right answers (%)" in html and "accuracy" not in html
+    assert ">plain<" in html and ">both<" not in html and ">mixed<" not in html
+
+
+def test_ranking_metrics_are_shown_in_percent():
+    made = {"arms": {"one": {"NDCG@20": {"mean": 0.05}}, "two": {"NDCG@20": {"mean": 0.07}}}}
+    assert records.points("NDCG@20", made) == 100 and records.points("Recall@20", made) is None
+    assert records.points("R@1 unseen", {"arms": {"one": {"R@1 unseen": {"mean": 50.1}}}}) == 1
+
+
 def test_one_chapters_baseline_serves_all_and_one_has_to_run_it():
     without = compared("mixing/without", {"other": [51.0, 51.0, 51.0]})
     table = {line.arm: line for line in lines([ONE, without], "photos", "accuracy", "plain")}
