@@ -202,6 +202,8 @@ class Run:
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "PYTHONHASHSEED": "0",
             "PYTHONPATH": os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")])),
+            # tqdm's complaint that a page has no widgets, which some packages provoke by importing it: they draw no bars
+            "PYTHONWARNINGS": ",".join(filter(None, ["ignore:IProgress not found", os.environ.get("PYTHONWARNINGS")])),
             "TMPDIR": str(self.folder),
         }
         environment.pop("PAPERS_CATALOG_ENTRY", None)

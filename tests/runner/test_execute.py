@@ -31,7 +31,7 @@ def ran():
     seen = "*(os.environ.get(k) for k in ('OMP_NUM_THREADS', 'PYTHONHASHSEED', 'PAPERS_PROFILE', 'PAPERS_PROGRESS'))"
     cells = (
         look.format(sys.executable, seen),
-        "import warnings\nwarnings.warn('careful')\nprint('noise', file=sys.stderr)",
+        "import warnings\nfrom tqdm.auto import tqdm\nwarnings.warn('careful')\nprint('noise', file=sys.stderr)",
         "os.environ['PAPERS_CATALOG_ENTRY']",
         "x = bytearray(200_000_000)",
     )
@@ -50,6 +50,7 @@ def test_the_catalog_entry_reaches_the_kernel(ran):
 
 def test_stderr_is_kept_out_of_the_notebook_and_handed_over(ran):
     assert "careful" in ran.stderr and "noise" in ran.stderr
+    assert "IProgress" not in ran.stderr, "widgets for bars that are not drawn"
     assert [
         o.name for cell in nbformat.reads(ran.text, as_version=4).cells for o in cell.get("outputs", []) if "name" in o
     ] == ["stdout"]
