@@ -202,7 +202,7 @@ class Run:
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "PYTHONHASHSEED": "0",
             "PYTHONPATH": os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")])),
-            # tqdm's complaint that a page has no widgets, which some packages provoke by importing it: they draw no bars
+            # tqdm's complaint that a page has no widgets, which packages provoke by importing it: they draw no bars
             "PYTHONWARNINGS": ",".join(filter(None, ["ignore:IProgress not found", os.environ.get("PYTHONWARNINGS")])),
             "TMPDIR": str(self.folder),
         }
