@@ -6,8 +6,8 @@ PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD := build
-# RUN=0: build the site from the executed chapters as they are.
-RUN := 1
+# RUN=0, as an argument or in the environment: build the site from the executed chapters as they are.
+RUN ?= 1
 # UPGRADE=1: let `make lock` take newer versions.
 UPGRADE := 0
 
