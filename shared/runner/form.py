@@ -77,6 +77,10 @@ def _cell_problems(cell):
         yield f"names the host of a package registry ({found[0]})."
     if cell.cell_type == "markdown" and re.search(r"!\[\s*\]\(|<img(?![^>]*\balt=\"[^\"]+\")", cell.source):
         yield "has an image without alt text."
+    if cell.cell_type == "markdown":
+        for formula in re.findall(r"\$\$.*?\$\$", cell.source, re.DOTALL):
+            if r"\tag" in formula and "\\\\" in formula:  # Sphinx puts it in `split`, where MathJax takes no tag
+                yield rf"has a numbered formula with `\\`: write `\cr` ({formula[:40]}...)."
     if cell.cell_type != "code":
         return
     unknown = set(source.tags(cell)) - {"parameters", "check", "figure", "method", "hide-input", "remove-cell"}

@@ -162,6 +162,10 @@ def break_image(tiny):
     tiny.cells[3].source += " ![](picture.png)"
 
 
+def break_formula(tiny):
+    tiny.cells[3].source += "\n\n$$\\begin{aligned}a&=b,\\\\\nc&=d.\\end{aligned}\\tag{1}$$"
+
+
 def break_check_output(tiny):
     next(c for c in tiny.cells if c.id == "check").outputs = []
 
@@ -194,6 +198,7 @@ def break_kernel(tiny):
         (break_length, "Cell 3 has 47 lines"),
         (break_path, "a path of one machine"),
         (break_image, "without alt text"),
+        (break_formula, "write `\\cr`"),
         (break_check_output, "has no output"),
         (break_check_mark, "tagged `check` and start with"),
         (break_execution_count, "no execution count"),
