@@ -123,7 +123,7 @@ class Comparison(Block):
     """
 
     required = ("chapters", "run", "metric", "baseline")
-    option_spec = dict.fromkeys((*required, "without"), directives.unchanged_required)
+    option_spec = dict.fromkeys((*required, "without", "called"), directives.unchanged_required)
 
     def html(self, site: Site) -> str:
         """The table."""

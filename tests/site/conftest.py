@@ -58,6 +58,7 @@ OPENING = """# Tables
 :chapters: tabular/alpha-net
 :run: bigger
 :metric: accuracy
+:called: accuracy on its table
 :baseline: plain
 ```
 

@@ -392,6 +392,7 @@ def test_table_of_contents_has_the_executed_chapters_in_the_books_order():
 def test_the_opening_page_of_a_part_compares_its_runs(book):
     page = BeautifulSoup((book.html / "parts" / "tabular.html").read_text(encoding="utf-8"), "html.parser")
     table = page.find("table", class_="pr-comparison")
+    assert "accuracy on its table" in table.thead.get_text()
     rows = [
         [cell.get_text(" ", strip=True) for cell in row.find_all(["th", "td"])] for row in table.tbody.find_all("tr")
     ]
