@@ -156,3 +156,12 @@ def test_the_block_shows_ranks_scores_and_every_table():
     assert f"p = {result.p:.2g}" in html and "12 tables, 5 seeds each" in html
     with pytest.raises(records.SiteError, match="no executed chapter 'tabular/b'"):
         render.critical_difference({"tabular/a": chapter}, "parts/tabular", "tabular/b", "keel")
+
+
+def test_a_run_of_the_common_protocol_names_the_common_tables():
+    entry = SimpleNamespace(slug="tabular/a", data={"book": ("sonar",)})
+    chapter = records.Chapter(entry, (), ())
+    parameters = {"tables": None, "protocol": "keel"}
+    assert chapter.data(records.Run("keel", {}, {"profile": "book", "parameters": parameters})) == suites.TABLES
+    parameters = {"tables": None, "protocol": None}
+    assert chapter.data(records.Run("book", {}, {"profile": "book", "parameters": parameters})) == ("sonar",)
