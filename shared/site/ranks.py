@@ -77,13 +77,15 @@ def groups(ranks: Sequence[float], difference: float) -> list[tuple[int, int]]:
 
 
 def ranking(chapters: list[Chapter], label: str, tables: Sequence[str], without: tuple[str, ...] = ()) -> Ranking:
-    """Rank the arms of the runs ``label``, but for those ``without``, by their scores averaged over seeds.
+    """Rank the arms of the runs ``label``, but for those ``without``, by their scores averaged over the common seeds.
 
     Every record reports each table under its name. Raises SiteError when a chapter has no such run, when an arm lacks a
-    table or has other seeds than the rest, when arms of one name disagree, when an arm to leave out does not exist, and
-    when there are fewer than three arms, which Friedman's test needs.
+    table, when arms of one name disagree, when an arm to leave out does not exist, when there are too few seeds that
+    all arms have, and when there are fewer than three arms, which Friedman's test needs.
     """
     from scipy.stats import friedmanchisquare
+
+    from shared.experiment import LEAST_SEEDS  # imports PyTorch, which most builds can do without
 
     for chapter in chapters:
         if not any(run.label == label for run in chapter.runs):
@@ -98,15 +100,19 @@ def ranking(chapters: list[Chapter], label: str, tables: Sequence[str], without:
     names = [arm for arm in names if arm not in without]
     if len(names) < 3:
         raise SiteError(f"The runs {label!r} have {len(names)} arms to rank, and Friedman's test needs three.")
-    seeds = by_table[tables[0]].get(names[0], ((), {}))[1].keys()
     for table, found in by_table.items():
-        for arm in names:
-            if arm not in found or found[arm][1].keys() != seeds:
-                raise SiteError(
-                    f"The arm {arm!r} of the runs {label!r} lacks a score on {table} for some seed that others have: "
-                    "run its chapter again, or leave the arm out."
-                )
-    scores = [[sum(found[arm][1].values()) / len(seeds) for arm in names] for found in by_table.values()]
+        if missing := [arm for arm in names if arm not in found]:
+            raise SiteError(
+                f"The arm {missing[0]!r} of the runs {label!r} lacks a score on {table}: "
+                "run its chapter again, or leave the arm out."
+            )
+    seeds = set.intersection(*(set(found[arm][1]) for found in by_table.values() for arm in names))
+    if len(seeds) < LEAST_SEEDS:
+        raise SiteError(
+            f"The arms of the runs {label!r} have {len(seeds)} seeds in common, and ranks need {LEAST_SEEDS}: "
+            "run the chapters with the same seeds."
+        )
+    scores = [[sum(found[arm][1][seed] for seed in seeds) / len(seeds) for arm in names] for found in by_table.values()]
     test = friedmanchisquare(*zip(*scores, strict=True))
     methods = {
         claim["arm"] for chapter in chapters for run in chapter.runs if run.label == label for claim in primary(run)

@@ -74,9 +74,9 @@ def ran(slug: str, arms: dict[str, list[list[float]]], tables, *, method: str, s
 
 
 TABLES = ("one", "two", "three")
-TREES = [[80.0, 82.0], [70.0, 70.0], [90.0, 92.0]]
-NET = [[84.0, 84.0], [60.0, 62.0], [95.0, 95.0]]
-LINE = [[60.0, 60.0], [50.0, 50.0], [70.0, 72.0]]
+TREES = [[80.0, 82.0, 81.0, 79.0, 83.0], [70.0] * 5, [90.0, 92.0, 91.0, 91.0, 91.0]]
+NET = [[84.0] * 5, [60.0, 62.0, 61.0, 61.0, 61.0], [95.0] * 5]
+LINE = [[60.0] * 5, [50.0] * 5, [70.0, 72.0, 71.0, 71.0, 71.0]]
 A = ran("tabular/a", {"trees": TREES, "net": NET}, TABLES, method="net")
 B = ran("tabular/b", {"trees": TREES, "line <1>": LINE}, TABLES, method="line <1>")
 
@@ -93,7 +93,14 @@ def test_arms_are_ranked_on_their_means_over_seeds():
     # Friedman's statistic, written out
     expected = 12 * 3 / (3 * 4) * (sum(arm.rank**2 for arm in result.arms) - 3 * 16 / 4)
     assert result.statistic == pytest.approx(expected)
-    assert result.seeds == 2 and result.difference == pytest.approx(2.343 * (12 / 18) ** 0.5, abs=0.001)
+    assert result.seeds == 5 and result.difference == pytest.approx(2.343 * (12 / 18) ** 0.5, abs=0.001)
+
+
+def test_seeds_that_some_arms_lack_are_left_out():
+    more = ran("tabular/b", {"line <1>": [[*v, 0.0, 100.0] for v in LINE]}, TABLES, method="line <1>")
+    assert (
+        ranks.ranking([A, more], "keel", TABLES).arms[2].scores == ranks.ranking([A, B], "keel", TABLES).arms[2].scores
+    )
 
 
 def test_arms_can_be_left_out_and_three_are_needed():
@@ -111,8 +118,8 @@ def test_arms_can_be_left_out_and_three_are_needed():
     [
         (ran("tabular/c", {"x": NET}, TABLES, method="x", label="book"), "tabular/c has no run 'keel' to rank: make"),
         (ran("tabular/c", {"x": NET[:2]}, TABLES[:2], method="x"), "'x' of the runs 'keel' lacks a score on three"),
-        (ran("tabular/c", {"x": [v[:1] for v in NET]}, TABLES, method="x"), "'x' .* lacks a score on one for some"),
-        (ran("tabular/c", {"x": NET}, TABLES, method="x", seed=1), "'x' .* lacks a score on one for some seed"),
+        (ran("tabular/c", {"x": [v[:4] for v in NET]}, TABLES, method="x"), "have 4 seeds in common, and ranks"),
+        (ran("tabular/c", {"x": NET}, TABLES, method="x", seed=2), "have 3 seeds in common, .* with the same seeds"),
         (ran("tabular/c", {"trees": NET}, TABLES, method="x"), "tabular/a and tabular/c both have an arm 'trees'"),
     ],
     ids=["no run", "no table", "few seeds", "other seeds", "disagreement"],
