@@ -134,6 +134,25 @@ class Comparison(Block):
         return render.comparison(site.chapters, self.env.docname, *chosen, **optional)
 
 
+class CriticalDifference(Block):
+    """Arms ranked over the common tables: ``chapters`` (slugs) and ``run``.
+
+    The option ``without`` names arms to leave out, separated by semicolons.
+    """
+
+    required = ("chapters", "run")
+    option_spec = dict.fromkeys((*required, "without"), directives.unchanged_required)
+
+    def html(self, site: Site) -> str:
+        """The diagram and its tables."""
+        if missing := sorted(set(self.required) - self.options.keys()):
+            raise self.error(f"{self.name} needs the options {', '.join(missing)}.")
+        chosen = (self.options[name] for name in self.required)
+        return render.critical_difference(
+            site.chapters, self.env.docname, *chosen, without=self.options.get("without", "")
+        )
+
+
 class Execution(Block):
     """Every run."""
 
@@ -190,6 +209,7 @@ DIRECTIVES = {
     "papers-filters": Filters,
     "papers-scoreboard": Scoreboard,
     "papers-comparison": Comparison,
+    "papers-critical-difference": CriticalDifference,
     "papers-execution": Execution,
     "papers-data": DataCards,
     "papers-glance": Glance,

@@ -20,13 +20,13 @@ class Line:
         return tuple(value - base for value, base in zip(self.values, self.baseline, strict=True))
 
 
-def lines(chapters: list[Chapter], label: str, metric: str, baseline: str, without: tuple[str, ...] = ()) -> list[Line]:
-    """Every arm of the runs ``label`` that report ``metric``, but for those ``without``, best mean first; in percent.
+def measured(
+    chapters: list[Chapter], label: str, metric: str
+) -> dict[str, tuple[tuple[Chapter, ...], dict[int, float]]]:
+    """Arm -> chapters that ran it and its values by seed, from the runs ``label`` that report ``metric``; in percent.
 
-    The chapters share one protocol, so an arm that several of them ran is one line, and one chapter's baseline serves
-    all. Raises SiteError when arms of one name did not measure the same for the same seeds, as they have to on one
-    protocol, and when no chapter ran the baseline or an arm that is to be left out. Seeds without the baseline are
-    left out.
+    The chapters share one protocol, so an arm that several of them ran is one arm. Raises SiteError when arms of one
+    name did not measure the same for the same seeds, as they have to on one protocol.
     """
     found: dict[str, tuple[tuple[Chapter, ...], dict[int, float]]] = {}
     for chapter in chapters:
@@ -43,6 +43,16 @@ def lines(chapters: list[Chapter], label: str, metric: str, baseline: str, witho
                     f"{label!r}, with another {metric} for seed {unlike[0]}: run both again, or name their arms apart."
                 )
             found[arm] = ((*others, chapter), known | values)
+    return found
+
+
+def lines(chapters: list[Chapter], label: str, metric: str, baseline: str, without: tuple[str, ...] = ()) -> list[Line]:
+    """Every arm of the runs ``label`` that report ``metric``, but for those ``without``, best mean first; in percent.
+
+    One chapter's baseline serves all. Raises SiteError when arms disagree (see ``measured``), and when no chapter ran
+    the baseline or an arm that is to be left out. Seeds without the baseline are left out.
+    """
+    found = measured(chapters, label, metric)
     if baseline not in found:
         raise SiteError(
             f"No chapter has a run {label!r} that reports {metric} for {baseline!r}: correct the directive."

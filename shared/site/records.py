@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from shared import catalog
+from shared import catalog, suites
 
 #: MIME type of the output that carries a chapter's result record.
 RECORD_TYPE = "application/vnd.papers.result+json"
@@ -77,6 +77,8 @@ class Chapter:
     def data(self, run: Run) -> tuple[str, ...]:
         """Names of the data sets of a run: those that a parameter chose, else what the catalog says for its profile."""
         parameters = run.metadata.get("parameters", {})
+        if parameters.get("protocol") == suites.PROTOCOL:
+            return suites.TABLES
         chosen = next((parameters[name] for name in DATA_PARAMETERS if parameters.get(name)), None)
         return tuple(chosen.split()) if chosen else tuple(self.entry.data.get(run.metadata["profile"], ()))
 

@@ -10,9 +10,10 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
+from shared import suites
 from shared.catalog import PARTS, users
 from shared.data.facts import facts
-from shared.site import records
+from shared.site import ranks, records
 from shared.site.citation import bibtex
 from shared.site.comparison import lines
 from shared.site.forest import drawn, forest, verdict_class
@@ -198,10 +199,8 @@ def comparison(
     """
     from shared.experiment import interval  # imports PyTorch, which most builds can do without
 
-    if unknown := [name for name in names.split() if name not in chapters]:
-        raise SiteError(f"There is no executed chapter {unknown[0]!r} to compare: correct the directive.")
     left_out = tuple(arm.strip() for arm in without.split(";") if arm.strip())
-    table = lines([chapters[name] for name in names.split()], label, metric, baseline, left_out)
+    table = lines(executed(chapters, names), label, metric, baseline, left_out)
     intervals = [(line, interval(line.values), interval(line.differences)) for line in table]
     ends = [(d.mean, d.low, d.high) if len(d.values) > 1 else (d.mean,) * 3 for _, _, d in intervals]
     reach = max(abs(number) for (_, _, d), three in zip(intervals, ends, strict=True) for number in (*d.values, *three))
@@ -215,7 +214,7 @@ def comparison(
         rows.append(
             {
                 "arm": line.arm,
-                "chapters": [{"short": c.entry.short, "href": f"{c.docname}.html"} for c in line.chapters],
+                "chapters": links(line.chapters),
                 "mean": f"{own.mean:.1f}",
                 "forest": "" if line.arm == baseline else svg,
                 "difference": numbers,
@@ -225,6 +224,41 @@ def comparison(
     metric += " (%)" * ("%" not in metric)
     caption = f"{metric} of all arms of the runs {label}"
     return render("comparison", docname, rows=rows, metric=metric, baseline=baseline, caption=caption)
+
+
+def critical_difference(chapters: dict[str, Chapter], docname: str, names: str, label: str, without: str = "") -> str:
+    """Arms of the runs of one label of some chapters, ranked over the common tables: a diagram and two tables.
+
+    names: the chapters' slugs, separated by spaces; without: arms to leave out, separated by semicolons. Raises
+    SiteError for a chapter that is not executed, and for records that cannot be ranked.
+    """
+    left_out = tuple(arm.strip() for arm in without.split(";") if arm.strip())
+    result = ranks.ranking(executed(chapters, names), label, suites.TABLES, left_out)
+    rows = [
+        {"arm": arm.arm, "chapters": links(arm.chapters), "rank": f"{arm.rank:.2f}", "mean": f"{arm.mean:.1f}"}
+        for arm in result.arms
+    ]
+    table = []
+    for name, scores in zip(result.tables, zip(*(arm.scores for arm in result.arms), strict=True), strict=True):
+        table.append(
+            {"table": name, "scores": [{"text": f"{score:.1f}", "best": score == max(scores)} for score in scores]}
+        )
+    p = f"p = {result.p:.2g}" if result.p >= 0.001 else "p < 0.001"
+    svg = Markup(ranks.diagram(result))
+    values = {"result": result, "rows": rows, "lines": table, "p": p, "svg": svg, "label": label}
+    return render("critical-difference", docname, metric=suites.MEAN.capitalize(), **values)
+
+
+def executed(chapters: dict[str, Chapter], names: str) -> list[Chapter]:
+    """The chapters with these slugs, separated by spaces. Raises SiteError for one that is not executed."""
+    if unknown := [name for name in names.split() if name not in chapters]:
+        raise SiteError(f"There is no executed chapter {unknown[0]!r} to compare: correct the directive.")
+    return [chapters[name] for name in names.split()]
+
+
+def links(chapters: Collection[Chapter]) -> list[dict]:
+    """Names and addresses of chapters, for a table."""
+    return [{"short": chapter.entry.short, "href": f"{chapter.docname}.html"} for chapter in chapters]
 
 
 def summary(chapters: dict[str, Chapter], docname: str) -> str:
