@@ -128,7 +128,7 @@ def run(tasks: list[Task], scheduler: str | None, jobs: int | None, on_event=lam
 
         def submit_next():
             task = waiting.popleft()
-            future = client.submit(work, task, key=f"{task.slug}-{run_id}", pure=False, resources=resources)
+            future = client.submit(work, task, key=f"{task.name}-{run_id}", pure=False, resources=resources)
             sent[future.key] = task
             completed.add(future)
 
@@ -136,9 +136,9 @@ def run(tasks: list[Task], scheduler: str | None, jobs: int | None, on_event=lam
             for _ in range(min(jobs or len(tasks), len(tasks))):
                 submit_next()
             for future in completed:
-                yield outcome_of(future, sent[future.key])
                 if waiting:
-                    submit_next()
+                    submit_next()  # first, so that no worker waits while a result is stored
+                yield outcome_of(future, sent[future.key])
         except BaseException:
             client.cancel(list(completed.futures), force=True)
             with contextlib.suppress(Exception):  # workers that do not answer have no kernel left
@@ -151,17 +151,18 @@ def outcome_of(future, task: Task) -> Outcome:
 
     A worker that has other shared code than there is here is told of.
     """
-    slug = task.slug
+    name = task.name
     try:
         outcome = future.result()
     except KilledWorker:
         error = (
-            f"{slug}: the workers that ran it died, again and again: if they ran out of memory, give them more or run "
+            f"{name}: the workers that ran it died, again and again: if they ran out of memory, give them more or run "
             "fewer chapters at once with --jobs."
         )
-        return Outcome(slug, None, {}, error)
+        return Outcome(name, None, {"slug": task.slug}, error)
     except Exception as failure:
-        return Outcome(slug, None, {}, f"{slug}: its worker could not run it: {type(failure).__name__}: {failure}")
+        error = f"{name}: its worker could not run it: {type(failure).__name__}: {failure}"
+        return Outcome(name, None, {"slug": task.slug}, error)
     here = provenance.shared_sha256(nbformat.reads(task.text, as_version=4))
     if outcome.error is None and outcome.metadata["shared_sha256"] != here:
         outcome.stderr = "(runner) its worker has another version of the shared package\n" + outcome.stderr

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import functools
 import json
 import math
 import os
@@ -62,7 +63,8 @@ class Task:
     text: the source notebook. parameters: values to inject, already of the right kind. entry: the chapter's catalog
     entry as JSON. timeout: seconds a cell may take (None: the profile's). threads: CPU threads in profile `paper`
     (None: as many as the machine has). gpus: names of this machine's GPUs as in CUDA_VISIBLE_DEVICES, to be shared out
-    among local workers. lock_sha256: hash of the lock file where the task was made. run_id: names the batch.
+    among local workers. lock_sha256: hash of the lock file where the task was made. run_id: names the batch. name: of
+    this run in the batch, by default the slug.
     """
 
     slug: str
@@ -77,23 +79,32 @@ class Task:
     gpus: tuple[str, ...] = ()
     lock_sha256: str | None = None
     run_id: str = ""
+    name: str = ""
+
+    def __post_init__(self):
+        self.name = self.name or self.slug
 
 
 @dataclasses.dataclass
 class Outcome:
     """What became of a task.
 
-    text: the executed notebook (half of it when the chapter failed), with its provenance in ``metadata.papers``.
-    error: None, or one sentence that names chapter, cell and reason. traceback: the whole of it. stderr: what the
-    chapter wrote there; it is not in the notebook of a chapter that ran to its end.
+    name: the task's. text: the executed notebook (half of it when the chapter failed), with its provenance in
+    ``metadata.papers``. error: None, or one sentence that names chapter, cell and reason. traceback: the whole of it.
+    stderr: what the chapter wrote there; it is not in the notebook of a chapter that ran to its end.
     """
 
-    slug: str
+    name: str
     text: str | None
     metadata: dict
     error: str | None = None
     traceback: str = ""
     stderr: str = ""
+
+    @functools.cached_property
+    def record(self) -> dict | None:
+        """The result record that the executed notebook shows, or None."""
+        return source.result_record(nbformat.reads(self.text, as_version=4)) if self.text else None
 
 
 class WorkerKernelManager(AsyncKernelManager):
@@ -279,7 +290,7 @@ class Run:
 
     def tell(self):
         """Report progress: the code cell at work, how many there are, memory."""
-        self.report({"slug": self.task.slug, "cell": self.cell, "cells": self.cells, "memory_mb": self.peak_memory_mb})
+        self.report({"name": self.task.name, "cell": self.cell, "cells": self.cells, "memory_mb": self.peak_memory_mb})
 
     def may_show(self, content: dict) -> bool:
         """Whether a message fits the limit on output, shortened if need be; the first that does not ends the cell."""
@@ -303,7 +314,7 @@ class Run:
 def execute(task: Task, report=lambda event: None, worker_name: str | None = None) -> Outcome:
     """Run one notebook from top to bottom in a fresh kernel.
 
-    report: called with a dict (slug, cell, cells, memory_mb) at every cell and every second, from other threads.
+    report: called with a dict (name, cell, cells, memory_mb) at every cell and every second, from other threads.
     worker_name: name of the worker, a number on a local cluster (decides which GPU the chapter sees).
 
     A chapter that fails is an Outcome with an error, not an exception.
@@ -369,10 +380,10 @@ def execute(task: Task, report=lambda event: None, worker_name: str | None = Non
         here = {folder, Path.home(), Path.cwd(), tempfile.gettempdir(), sys.prefix, provenance.PACKAGE.parent}
         error = find_leak(notebook, here)
     return Outcome(
-        slug=task.slug,
+        name=task.name,
         text=nbformat.writes(notebook) + "\n",
         metadata=metadata,
-        error=error and f"{task.slug}: {error}",
+        error=error and f"{task.name}: {error}",
         traceback=_strip_colours(trace),
         stderr=stderr,
     )

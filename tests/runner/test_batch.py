@@ -217,7 +217,7 @@ def test_the_table_on_a_terminal_shows_chapter_cell_time_and_memory():
 
     console = Console(force_terminal=True, width=80, file=open(os.devnull, "w"))
     with display.Progress(console, ["graphs/one", "graphs/two"]) as progress:
-        event = {"slug": "graphs/one", "worker": "0 1", "cell": 2, "cells": 9, "memory_mb": 123.4}
+        event = {"name": "graphs/one", "worker": "0 1", "cell": 2, "cells": 9, "memory_mb": 123.4}
         threading.Thread(target=progress.event, args=(event,)).start()
         time.sleep(0.1)
         plain = Console(width=80, file=open(os.devnull, "w"), record=True)
