@@ -7,6 +7,7 @@ import signal
 import uuid
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 
 import dask
 import nbformat
@@ -64,6 +65,8 @@ def local_cluster(workers: int):
     """A Dask cluster on this machine: processes of one thread each, no dashboard, no log lines."""
     settings = {
         "distributed.scheduler.allowed-failures": LOST_WORKERS_ALLOWED,
+        # By the wall clock: workers would be taken for dead when it jumps, or when a laptop wakes up. Connections tell.
+        "distributed.scheduler.worker-ttl": None,
         # Sampling stacks and ticking fifty times a second would take time from the chapters.
         "distributed.worker.profile.enabled": False,
         "distributed.admin.tick.interval": "1s",
@@ -101,11 +104,18 @@ def connect(scheduler: str | None, workers: int):
         yield client
 
 
-def run(tasks: list[Task], scheduler: str | None, jobs: int | None, on_event=lambda event: None) -> Iterator[Outcome]:
+def run(
+    tasks: list[Task],
+    scheduler: str | None,
+    jobs: int | None,
+    on_event=lambda event: None,
+    on_stopped=lambda outcome: None,
+) -> Iterator[Outcome]:
     """Run tasks, in this order as far as there is room, and yield their outcomes as they come.
 
     jobs: how many run at once; by default one a CPU core (one a GPU in profile `paper` where there are GPUs), or as
     many as an existing cluster takes. on_event: called from another thread with a worker's events (see `execute`).
+    on_stopped: called with the outcome of each chapter that an interrupt stopped half-way.
 
     Interrupted (closed, or by an exception), it cancels what waits and kills the kernels that run. Raises BatchError
     when the scheduler cannot be reached.
@@ -141,8 +151,11 @@ def run(tasks: list[Task], scheduler: str | None, jobs: int | None, on_event=lam
                 yield outcome_of(future, sent[future.key])
         except BaseException:
             client.cancel(list(completed.futures), force=True)
+            stopped = {}
             with contextlib.suppress(Exception):  # workers that do not answer have no kernel left
-                client.run(stop, run_id, on_error="ignore")
+                stopped = client.run(stop, run_id, on_error="ignore")
+            for outcome in chain.from_iterable(filter(None, stopped.values())):
+                on_stopped(outcome)
             raise
 
 

@@ -377,17 +377,24 @@ def make_tasks(entries, sources, members, profile, timeout):
 def run_tasks(tasks, destination, scheduler, jobs, outcomes, quiet):
     """Run tasks, keep their results as they come, and add them to ``outcomes``.
 
-    Exits with status 130 when interrupted, and 2 when the batch cannot be started.
+    Exits with status 130 when interrupted, what was half-executed being kept, and 2 when the batch cannot be started.
     """
     if not tasks:
         return
     from shared.runner import batch, display
 
+    stopped = []
+
+    def keep_stopped(outcome):
+        with contextlib.suppress(store.StoreError):  # nothing is lost that was there before
+            destination.keep(outcome)
+            stopped.append(outcome.name)
+
     try:
         with (
             interruptible(),
             display.Progress(err if quiet else out, [task.name for task in tasks]) as progress,
-            contextlib.closing(batch.run(tasks, scheduler, jobs, progress.event)) as running,
+            contextlib.closing(batch.run(tasks, scheduler, jobs, progress.event, keep_stopped)) as running,
         ):
             for outcome in running:
                 try:
@@ -401,6 +408,8 @@ def run_tasks(tasks, destination, scheduler, jobs, outcomes, quiet):
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         err.print(f"Interrupted: {len(outcomes)} of {len(tasks)} chapters were finished, the others are as they were.")
+        if stopped:
+            err.print(f"Half-executed: {', '.join(sorted(stopped))}, in {destination.failed}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
 
 

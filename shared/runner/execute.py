@@ -167,7 +167,7 @@ class ChapterEngine(Engine):
             startup_timeout=start_timeout,
             shutdown_kernel="immediate",
             record_timing=False,
-            coalesce_streams=True,
+            coalesce_streams=False,  # see merge_streams
         )
         # The kernel's own lines (not the notebook's) would tear the table on the terminal.
         with open(run.log, "wb") as log:
@@ -199,6 +199,7 @@ class Run:
         self.cpu_s = None
         self.stopped = False
         self.why_interrupted = None
+        self.outcome: Outcome | None = None
         self._interrupted_at = self._cell_since = math.inf
         self._over = threading.Event()
 
@@ -353,7 +354,6 @@ def execute(task: Task, report=lambda event: None, worker_name: str | None = Non
     finally:
         duration = time.monotonic() - started
         shutil.rmtree(folder, ignore_errors=True)
-        _runs[task.run_id].remove(run)
     if run.why_interrupted:
         error = f"cell {run.cell} of {run.cells} {run.why_interrupted}"
     device, gpu_memory_mb = _device(run.device)
@@ -379,7 +379,7 @@ def execute(task: Task, report=lambda event: None, worker_name: str | None = Non
     if error is None:
         here = {folder, Path.home(), Path.cwd(), tempfile.gettempdir(), sys.prefix, provenance.PACKAGE.parent}
         error = find_leak(notebook, here)
-    return Outcome(
+    run.outcome = Outcome(
         name=task.name,
         text=nbformat.writes(notebook) + "\n",
         metadata=metadata,
@@ -387,16 +387,23 @@ def execute(task: Task, report=lambda event: None, worker_name: str | None = Non
         traceback=_strip_colours(trace),
         stderr=stderr,
     )
+    _runs[task.run_id].remove(run)
+    return run.outcome
 
 
-async def stop(run_id: str) -> None:
-    """Stop what this process runs of a batch, and give it five seconds to tidy up (on a worker's event loop)."""
-    for run in list(_runs.get(run_id, ())):
+async def stop(run_id: str) -> list[Outcome]:
+    """Stop what this process runs of a batch; what they did until then (on a worker's event loop).
+
+    Waits for that until it is there, ten seconds at most.
+    """
+    running = list(_runs.get(run_id, ()))
+    for run in running:
+        run.why_interrupted = run.why_interrupted or "was stopped, since the batch was interrupted."
         run.stop()
-    for _ in range(100):
-        if not _runs.get(run_id):
-            return
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(run.outcome is None for run in running):
         await asyncio.sleep(0.05)
+    return [run.outcome for run in running if run.outcome is not None]
 
 
 def _effective_parameters(notebook, given: dict) -> dict:
@@ -437,7 +444,8 @@ def _clean(original, executed, metadata: dict, keep_stderr: bool, cut: bool):
             if cell.cell_type == "code":
                 stderr += [o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]
                 target.execution_count = cell.execution_count
-                target.outputs = [_clean_output(o) for o in cell.outputs if keep_stderr or o.get("name") != "stderr"]
+                outputs = [o for o in cell.outputs if keep_stderr or o.get("name") != "stderr"]
+                target.outputs = [_clean_output(output) for output in merge_streams(outputs)]
         notebook.cells = cells
         if cut:
             last = [cell for cell in cells if cell.get("outputs")][-1]
@@ -451,6 +459,29 @@ def _clean(original, executed, metadata: dict, keep_stderr: bool, cut: bool):
         }
     )
     return notebook, "".join(stderr)
+
+
+def merge_streams(outputs: list) -> list:
+    """The outputs of a cell with all text of one stream in one output, and lines that were drawn over left out.
+
+    What nbclient's ``coalesce_streams`` does, in a time that grows with the text and not with its square: a notebook
+    that prints without end may print a single line.
+    """
+    texts: dict[str, list[str]] = {}
+    merged = []
+    for output in outputs:
+        if output.output_type != "stream":
+            merged.append(output)
+            continue
+        if output.name not in texts:
+            merged.append(nbformat.v4.new_output("stream", name=output.name))
+        texts.setdefault(output.name, []).append(output.text)
+    for output in merged:
+        if output.output_type == "stream":
+            lines = "".join(texts[output.name]).split("\n")
+            # A carriage return followed by something takes the line back to its start.
+            output.text = "\n".join(line[line.rfind("\r", 0, max(len(line) - 1, 0)) + 1 :] for line in lines)
+    return merged
 
 
 def _clean_output(output):

@@ -6,9 +6,6 @@ import itertools
 import re
 from pathlib import Path
 
-import pandas as pd
-
-from shared.experiment import LEAST_SEEDS, Claim, interval
 from shared.runner import source, store
 
 
@@ -66,14 +63,19 @@ def members(slug: str, values: dict[str, list], seed: int | None, seeds: range |
     return list(found.values())
 
 
-def tables(members: list[Member], outcomes: list) -> dict[str, pd.DataFrame]:
-    """The results of a sweep as tables, by the name of their file; outcomes that failed are left out.
+def tables(members: list[Member], outcomes: list) -> dict:
+    """The results of a sweep as data frames, by the name of their file; outcomes that failed are left out.
 
     ``values.csv`` has a row for every chapter, setting, seed, arm and metric; parameters are columns named ``p.NAME``.
     ``claims.csv`` has a row for every chapter, setting and claim: the paired difference over all seeds that the runs
     of this setting had, with its 95% interval and the verdict by the rule that chapters are judged by. A seed that
     several runs of a setting had counts once; ``runs`` says how many runs had it.
     """
+    # Only here, since torch comes with it, and a batch needs neither.
+    import pandas as pd
+
+    from shared.experiment import Claim
+
     found = {outcome.name: outcome for outcome in outcomes if outcome.error is None}
     values: dict[tuple, list] = {}
     claims: dict[tuple, dict[int, float]] = {}
@@ -112,7 +114,9 @@ def tables(members: list[Member], outcomes: list) -> dict[str, pd.DataFrame]:
     }
 
 
-def _judged(rule: Claim, by_seed: dict[int, float], profile: str) -> tuple:
+def _judged(rule, by_seed: dict[int, float], profile: str) -> tuple:
+    from shared.experiment import LEAST_SEEDS, interval
+
     difference = interval(by_seed[seed] for seed in sorted(by_seed))
     judged = profile != "smoke" and len(by_seed) >= LEAST_SEEDS
     verdict = rule.judge(difference) if judged else "not judged"

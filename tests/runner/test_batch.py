@@ -1,6 +1,7 @@
 """``papers run`` from end to end: good and bad chapters, lost workers, interrupts, schedulers."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -112,21 +113,28 @@ def read_until(process, words):
 
 @pytest.mark.parametrize(("sign", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_an_interrupt_leaves_published_chapters_as_they_were(checkout, sign, whole_group):
-    checkout.add("graphs/slow", "import time\ntime.sleep(200)")
+    checkout.add("graphs/slow", "print('before')", "import time\ntime.sleep(200)")
+    checkout.add("graphs/waits", "print('never')")
     published = checkout.root / "book/chapters/graphs/slow.ipynb"
     published.parent.mkdir(parents=True)
     published.write_text("as it was")
-    process = checkout.start("run", "--jobs", "1", start_new_session=True)
+    process = checkout.start("run", "slow", "waits", "--jobs", "1", start_new_session=True)
     read_until(process, "graphs/slow: started")
-    time.sleep(0.5)
+    time.sleep(1)
     children = psutil.Process(process.pid).children(recursive=True)
     assert any("ipykernel_launcher" in child.cmdline() for child in children)
     (os.killpg if whole_group else os.kill)(process.pid, sign)
     stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "Interrupted: 0 of 1 chapters were finished" in stderr and "Traceback" not in stdout + stderr
+    assert "Interrupted: 0 of 2 chapters were finished" in stderr and "Traceback" not in stdout + stderr
     assert published.read_text() == "as it was" and checkout.files("book") == ["chapters/graphs/slow.ipynb"]
     assert psutil.wait_procs(children, timeout=20)[1] == []
+    assert re.search(r"Half-executed: graphs/slow, in \S+failed", stderr)
+    assert checkout.files("runs") == ["failed/graphs/slow.failed.ipynb", "failed/graphs/slow.traceback.txt"]
+    half = checkout.executed("graphs/slow.failed", "runs/failed")
+    assert half.cells[2].outputs[0].text == "before\n" and half.cells[3].outputs == []
+    trace = (checkout.root / "runs/failed/graphs/slow.traceback.txt").read_text()
+    assert trace.startswith("graphs/slow: cell 3 of 4 was stopped, since the batch was interrupted.")
 
 
 @pytest.fixture
