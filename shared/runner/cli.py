@@ -192,7 +192,7 @@ EXAMPLES = """Examples:
 
 [bold]papers run --profile paper --scheduler tcp://10.0.0.1:8786 --output paper/[/]  everything, on a cluster
 
-[bold]papers run resizemix --seeds 0:20:5 -p low 0.1 0.3 --output sweep/[/]  every combination, and two tables
+[bold]papers run resizemix --seeds 0:18:6 -p low 0.1 0.3 --output sweep/[/]  every combination, and two tables
 
 [bold]papers run --stale[/]  what no longer matches its source
 """
