@@ -79,7 +79,9 @@ def test_the_example_becomes_a_chapter(checkout):
 
 def test_the_commands_that_the_readme_names_exist():
     """Every subcommand and option of `papers` in the README is known to it."""
-    examples = "\n".join(blocks("Many notebooks", "bash"))
+    examples = "\n".join(
+        blocks("Many notebooks", "bash") + blocks("Other machines", "bash") + blocks("After an upgrade", "bash")
+    )
     named = re.findall(r"^papers (\w+)(.*?)(?:  #.*)?$", examples, flags=re.MULTILINE)
     assert len(named) >= 8
     for command in sorted({command for command, _ in named}):

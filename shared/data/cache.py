@@ -15,7 +15,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from .errors import explain_disk
+from .errors import CacheError, explain_disk
 
 
 def directory() -> Path:
@@ -44,7 +44,7 @@ def staging(entry: Path):
     """An empty directory for making `entry`, on the same disk as the cache, with the entry's lock held; gone
     afterwards.
 
-    Raises `CacheError` when the cache cannot be written or its disk is full.
+    Raises `CacheError` when the cache cannot be written, its disk is full, or it is deleted meanwhile.
     """
     from filelock import FileLock
 
@@ -62,6 +62,10 @@ def staging(entry: Path):
             place.mkdir()
             try:
                 yield place
+            except FileNotFoundError as error:
+                if place.exists():
+                    raise
+                raise CacheError(f"The data cache {root} was deleted while it was in use: run this again.") from error
             finally:
                 shutil.rmtree(place, ignore_errors=True)
 

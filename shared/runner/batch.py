@@ -7,6 +7,7 @@ import signal
 import uuid
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 
 import dask
 import nbformat
@@ -64,6 +65,8 @@ def local_cluster(workers: int):
     """A Dask cluster on this machine: processes of one thread each, no dashboard, no log lines."""
     settings = {
         "distributed.scheduler.allowed-failures": LOST_WORKERS_ALLOWED,
+        # By the wall clock: workers would be taken for dead when it jumps, or when a laptop wakes up. Connections tell.
+        "distributed.scheduler.worker-ttl": None,
         # Sampling stacks and ticking fifty times a second would take time from the chapters.
         "distributed.worker.profile.enabled": False,
         "distributed.admin.tick.interval": "1s",
@@ -101,11 +104,18 @@ def connect(scheduler: str | None, workers: int):
         yield client
 
 
-def run(tasks: list[Task], scheduler: str | None, jobs: int | None, on_event=lambda event: None) -> Iterator[Outcome]:
+def run(
+    tasks: list[Task],
+    scheduler: str | None,
+    jobs: int | None,
+    on_event=lambda event: None,
+    on_stopped=lambda outcome: None,
+) -> Iterator[Outcome]:
     """Run tasks, in this order as far as there is room, and yield their outcomes as they come.
 
     jobs: how many run at once; by default one a CPU core (one a GPU in profile `paper` where there are GPUs), or as
     many as an existing cluster takes. on_event: called from another thread with a worker's events (see `execute`).
+    on_stopped: called with the outcome of each chapter that an interrupt stopped half-way.
 
     Interrupted (closed, or by an exception), it cancels what waits and kills the kernels that run. Raises BatchError
     when the scheduler cannot be reached.
@@ -128,7 +138,7 @@ def run(tasks: list[Task], scheduler: str | None, jobs: int | None, on_event=lam
 
         def submit_next():
             task = waiting.popleft()
-            future = client.submit(work, task, key=f"{task.slug}-{run_id}", pure=False, resources=resources)
+            future = client.submit(work, task, key=f"{task.name}-{run_id}", pure=False, resources=resources)
             sent[future.key] = task
             completed.add(future)
 
@@ -136,13 +146,16 @@ def run(tasks: list[Task], scheduler: str | None, jobs: int | None, on_event=lam
             for _ in range(min(jobs or len(tasks), len(tasks))):
                 submit_next()
             for future in completed:
-                yield outcome_of(future, sent[future.key])
                 if waiting:
-                    submit_next()
+                    submit_next()  # first, so that no worker waits while a result is stored
+                yield outcome_of(future, sent[future.key])
         except BaseException:
             client.cancel(list(completed.futures), force=True)
+            stopped = {}
             with contextlib.suppress(Exception):  # workers that do not answer have no kernel left
-                client.run(stop, run_id, on_error="ignore")
+                stopped = client.run(stop, run_id, on_error="ignore")
+            for outcome in chain.from_iterable(filter(None, stopped.values())):
+                on_stopped(outcome)
             raise
 
 
@@ -151,17 +164,18 @@ def outcome_of(future, task: Task) -> Outcome:
 
     A worker that has other shared code than there is here is told of.
     """
-    slug = task.slug
+    name = task.name
     try:
         outcome = future.result()
     except KilledWorker:
         error = (
-            f"{slug}: the workers that ran it died, again and again: if they ran out of memory, give them more or run "
+            f"{name}: the workers that ran it died, again and again: if they ran out of memory, give them more or run "
             "fewer chapters at once with --jobs."
         )
-        return Outcome(slug, None, {}, error)
+        return Outcome(name, None, {"slug": task.slug}, error)
     except Exception as failure:
-        return Outcome(slug, None, {}, f"{slug}: its worker could not run it: {type(failure).__name__}: {failure}")
+        error = f"{name}: its worker could not run it: {type(failure).__name__}: {failure}"
+        return Outcome(name, None, {"slug": task.slug}, error)
     here = provenance.shared_sha256(nbformat.reads(task.text, as_version=4))
     if outcome.error is None and outcome.metadata["shared_sha256"] != here:
         outcome.stderr = "(runner) its worker has another version of the shared package\n" + outcome.stderr

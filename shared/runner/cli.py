@@ -1,4 +1,4 @@
-"""The command line: ``papers list``, ``papers status``, ``papers run``, ``papers data``."""
+"""The command line: ``papers list``, ``status``, ``run``, ``compare`` and ``data``."""
 
 import contextlib
 import dataclasses
@@ -6,9 +6,11 @@ import difflib
 import enum
 import functools
 import json
+import re
 import signal
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,7 @@ from typer.core import TyperCommand
 
 from shared import catalog
 from shared.runner import prose, provenance, source, status, store
+from shared.runner.compare import CompareError
 
 app = typer.Typer(
     help="Run the chapters of Papers, Re-run, and see which of them are up to date.",
@@ -34,19 +37,29 @@ Profile = enum.StrEnum("Profile", {profile: profile for profile in source.PROFIL
 INTERRUPTED = 130
 
 
+def is_option(word: str) -> bool:
+    """Whether a word of the command line is an option (or ``--``), and not a value such as -0.5."""
+    return word.startswith("-") and not re.match(r"-(\.?\d|inf$)", word)
+
+
 class RunCommand(TyperCommand):
-    """Takes ``-p NAME VALUE``: two words after one option, any number of times."""
+    """Takes ``-p NAME VALUE [VALUE]...``: all words up to the next option belong to ``-p``."""
 
     def parse_args(self, ctx, args):
-        """Join the two words that follow ``-p`` to ``NAME=VALUE``."""
-        joined, words = [], iter(args)
-        for word in words:
-            joined.append(word)
-            if word in ("-p", "--param"):
-                name = next(words, None)
-                value = None if name is None or "=" in name else next(words, None)
-                joined += [name if value is None else f"{name}={value}"] if name is not None else []
-        return super().parse_args(ctx, joined)
+        """Write ``-p NAME A B`` as ``-p NAME=A -p NAME=B``; ``-p NAME=A`` stays as it is."""
+        plain, words = [], deque(args)
+        while words:
+            option = words.popleft()
+            plain.append(option)
+            if option not in ("-p", "--param") or not words:
+                continue
+            name, values = words.popleft(), []
+            while "=" not in name and words and not is_option(words[0]):
+                values.append(words.popleft())
+            plain.append(f"{name}={values[0]}" if values else name)
+            for value in values[1:]:
+                plain += [option, f"{name}={value}"]
+        return super().parse_args(ctx, plain)
 
 
 def plain_errors(command):
@@ -58,7 +71,7 @@ def plain_errors(command):
 
         try:
             return command(*args, **kwargs)
-        except (catalog.CatalogError, source.SourceError, store.StoreError, DataError) as error:
+        except (catalog.CatalogError, source.SourceError, store.StoreError, CompareError, DataError) as error:
             message = error.args[0] if error.args else str(error)
             err.print(f"Error: {message}", style="red", markup=False, soft_wrap=True)
             raise typer.Exit(2) from None
@@ -179,6 +192,8 @@ EXAMPLES = """Examples:
 
 [bold]papers run --profile paper --scheduler tcp://10.0.0.1:8786 --output paper/[/]  everything, on a cluster
 
+[bold]papers run resizemix --seeds 0:18:6 -p low 0.1 0.3 --output sweep/[/]  every combination, and two tables
+
 [bold]papers run --stale[/]  what no longer matches its source
 """
 
@@ -192,8 +207,18 @@ def run(
         int | None, typer.Option("--jobs", "-j", min=1, help="Chapters at once; by default one a CPU core, or a GPU.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="First seed; 0 by default.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="START:STOP[:STEP]", help="A run for each of these first seeds, STOP left out."),
+    ] = None,
     param: Annotated[
-        list[str] | None, typer.Option("-p", "--param", metavar="NAME VALUE", help="Set a parameter of the notebooks.")
+        list[str] | None,
+        typer.Option(
+            "-p",
+            "--param",
+            metavar="NAME VALUE...",
+            help="Set a parameter of the notebooks; a run for each value. Comes after the chapters.",
+        ),
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler to use in place of this machine.")
@@ -220,24 +245,42 @@ def run(
     folder under runs/.
 
     A chapter that fails leaves its half-executed notebook and the traceback, and does not stop the others.
+
+    With --seeds, or several values of a parameter, it is a sweep: a run for every combination, and two tables of all
+    of them, values.csv and claims.csv. A run takes as many seeds as the chapter does, from its first one on; where
+    runs overlap, a seed counts once.
     """
+    from shared.runner import sweep
+
     entries = select(chapters)
+    given = given_parameters(param or [])
+    first_seeds = sweep.parse_seeds(seeds, seed)
+    swept = first_seeds is not None or any(len(values) > 1 for values in given.values())
     if stale:
         entries = announce_stale(entries)
     profile = str(profile)
     sources = {entry.slug: source.read(entry.source) for entry in entries}
-    parameters = {slug: parameter_values(slug, notebook, param or []) for slug, notebook in sources.items()}
-    given = dict(item.split("=", 1) for item in param or [])
-    destination = store.destination(root(), profile, seed or 0, given, output, label)
+    members = []
+    for slug, notebook in sources.items():
+        members += sweep.members(slug, parameter_values(slug, notebook, given), seed, first_seeds)
+    named = {name: ",".join(values) for name, values in given.items()}
+    destination = store.destination(root(), profile, seeds or seed or 0, named, output, label, swept)
     destination.check()
-    tasks = make_tasks(entries, sources, parameters, profile, seed, timeout)
+    tasks = make_tasks(entries, sources, members, profile, timeout)
     started = time.monotonic()
-    outcomes = run_tasks(tasks, destination, scheduler, jobs, quiet=as_json)
+    outcomes, tables = [], []
+    try:
+        run_tasks(tasks, destination, scheduler, jobs, outcomes, quiet=as_json)
+    finally:
+        if swept and outcomes:
+            tables = sweep.write(members, outcomes, destination.notebooks)
     failed = [outcome for outcome in outcomes if outcome.error]
     if as_json:
         typer.echo(json.dumps([outcome_row(outcome) for outcome in outcomes], indent=1))
     elif outcomes:
         summarize(outcomes, destination, time.monotonic() - started)
+        for table in tables:
+            out.print(f"Table: {table}", markup=False, soft_wrap=True)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -259,8 +302,32 @@ def announce_stale(entries: list[catalog.Entry]) -> list[catalog.Entry]:
     return found
 
 
-def parameter_values(slug: str, notebook, items: list[str]) -> dict:
-    """Values given as NAME=VALUE, converted and checked against a notebook's parameters cell.
+def given_parameters(items: list[str]) -> dict[str, list[str]]:
+    """The values that the command line gives for each parameter, from NAME=VALUE.
+
+    Raises SourceError for a name without a value, for profile and seed, which have options of their own, and for a
+    chapter among the values of a parameter, which was meant to be run.
+    """
+    given: dict[str, list[str]] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise source.SourceError(f"-p {name} lacks a value: write -p {name} VALUE.")
+        if name in ("profile", "seed"):
+            raise source.SourceError(f"The {name} is not set with -p: use --{name}.")
+        given.setdefault(name, []).append(text)
+    known = {known for entry in catalog.load() for known in (entry.slug, entry.name, entry.part)}
+    for name, values in given.items():
+        for value in values[1:]:
+            if value in known:
+                raise source.SourceError(
+                    f"{value} comes after -p {name}, where it is one more value: name chapters before -p."
+                )
+    return given
+
+
+def parameter_values(slug: str, notebook, given: dict[str, list[str]]) -> dict[str, list]:
+    """The values that are given for parameters, converted and checked against a notebook's parameters cell.
 
     Raises SourceError for a name that the notebook does not have, or a value of another kind.
     """
@@ -268,21 +335,14 @@ def parameter_values(slug: str, notebook, items: list[str]) -> dict:
         defaults = source.parameter_defaults(notebook)
     except source.SourceError as error:
         raise source.SourceError(f"{slug}: {error}") from None
-    values = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        if not equals:
-            raise source.SourceError(f"-p {name} lacks a value: write -p {name} VALUE.")
-        if name in ("profile", "seed"):
-            raise source.SourceError(f"The {name} is not set with -p: use --{name}.")
+    for name in given:
         if name not in defaults:
             offered = ", ".join(key for key in defaults if key not in ("profile", "seed")) or "none"
             raise source.SourceError(f"{slug} has no parameter {name!r}: it has {offered}.")
-        values[name] = source.convert(name, text, defaults[name])
-    return values
+    return {name: [source.convert(name, text, defaults[name]) for text in texts] for name, texts in given.items()}
 
 
-def make_tasks(entries, sources, parameters, profile, seed, timeout):
+def make_tasks(entries, sources, members, profile, timeout):
     """Tasks, the longest first as far as the last published run tells, so that no core idles at the end."""
     import nbformat
 
@@ -295,39 +355,52 @@ def make_tasks(entries, sources, parameters, profile, seed, timeout):
             return float("inf")
 
     lock = provenance.lock_sha256(root())
+    entries = {entry.slug: entry for entry in entries}
+    seconds = {slug: last_duration(entry) for slug, entry in entries.items()}
+    texts = {slug: nbformat.writes(notebook) for slug, notebook in sources.items()}
     return [
         execute.Task(
-            slug=entry.slug,
-            text=nbformat.writes(sources[entry.slug]),
+            slug=member.slug,
+            name=member.name,
+            text=texts[member.slug],
             profile=profile,
-            seed=seed or 0,
-            parameters=parameters[entry.slug] | ({"seed": seed} if seed else {}),
-            entry=entry.as_json(),
+            seed=member.seed or 0,
+            parameters=member.given | ({"seed": member.seed} if member.seed else {}),
+            entry=entries[member.slug].as_json(),
             timeout=timeout,
             lock_sha256=lock,
         )
-        for entry in sorted(entries, key=last_duration, reverse=True)
+        for member in sorted(members, key=lambda member: seconds[member.slug], reverse=True)
     ]
 
 
-def run_tasks(tasks, destination, scheduler, jobs, quiet):
-    """Run tasks and keep their results as they come; returns the outcomes. Exits with status 130 when interrupted."""
+def run_tasks(tasks, destination, scheduler, jobs, outcomes, quiet):
+    """Run tasks, keep their results as they come, and add them to ``outcomes``.
+
+    Exits with status 130 when interrupted, what was half-executed being kept, and 2 when the batch cannot be started.
+    """
     if not tasks:
-        return []
+        return
     from shared.runner import batch, display
 
-    outcomes = []
+    stopped = []
+
+    def keep_stopped(outcome):
+        with contextlib.suppress(store.StoreError):  # nothing is lost that was there before
+            destination.keep(outcome)
+            stopped.append(outcome.name)
+
     try:
         with (
             interruptible(),
-            display.Progress(err if quiet else out, [task.slug for task in tasks]) as progress,
-            contextlib.closing(batch.run(tasks, scheduler, jobs, progress.event)) as running,
+            display.Progress(err if quiet else out, [task.name for task in tasks]) as progress,
+            contextlib.closing(batch.run(tasks, scheduler, jobs, progress.event, keep_stopped)) as running,
         ):
             for outcome in running:
                 try:
                     destination.keep(outcome)
                 except store.StoreError as error:
-                    outcome.error = outcome.error or f"{outcome.slug}: {error}"
+                    outcome.error = outcome.error or f"{outcome.name}: {error}"
                 progress.finished(outcome)
                 outcomes.append(outcome)
     except batch.BatchError as error:
@@ -335,8 +408,9 @@ def run_tasks(tasks, destination, scheduler, jobs, quiet):
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         err.print(f"Interrupted: {len(outcomes)} of {len(tasks)} chapters were finished, the others are as they were.")
+        if stopped:
+            err.print(f"Half-executed: {', '.join(sorted(stopped))}, in {destination.failed}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    return outcomes
 
 
 @contextlib.contextmanager
@@ -358,28 +432,26 @@ def interruptible():
 
 def outcome_row(outcome) -> dict:
     """An outcome for a JSON listing."""
-    return {"slug": outcome.slug, "error": outcome.error, **outcome.metadata}
+    return {"name": outcome.name, **outcome.metadata, "error": outcome.error}
 
 
 def summarize(outcomes, destination: store.Destination, seconds: float) -> None:
     """Print what became of each chapter, and where it is."""
-    import nbformat
-
     table = Table("chapter", "state", "verdict", "time", "CPU", "memory", box=None, pad_edge=False)
-    for outcome in sorted(outcomes, key=lambda outcome: outcome.slug):
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.name):
         if outcome.error:
-            table.add_row(outcome.slug, "[red]failed[/]")
+            table.add_row(outcome.name, "[red]failed[/]")
             continue
-        verdict = status.primary_verdict(source.result_record(nbformat.reads(outcome.text, as_version=4)))
+        verdict = status.primary_verdict(outcome.record)
         spent, cpu, memory = (outcome.metadata[key] for key in ("duration_s", "cpu_s", "peak_memory_mb"))
         cells = f"{spent:.1f} s", f"{cpu:.1f} s", f"{memory:.0f} MB"
-        table.add_row(outcome.slug, "[green]done[/]", verdict or "", *cells)
+        table.add_row(outcome.name, "[green]done[/]", verdict or "", *cells)
     out.print(table)
     for outcome in outcomes:
         if outcome.stderr and not outcome.error:
             first = outcome.stderr.strip().splitlines()[0]
-            out.print(f"{outcome.slug} wrote to stderr: {first}", markup=False, soft_wrap=True)
-    failed = sorted(outcome.slug for outcome in outcomes if outcome.error)
+            out.print(f"{outcome.name} wrote to stderr: {first}", markup=False, soft_wrap=True)
+    failed = sorted(outcome.name for outcome in outcomes if outcome.error)
     if failed:
         out.print(
             f"{len(failed)} failed: {', '.join(failed)}. Half-executed notebooks and tracebacks: {destination.failed}",
@@ -413,6 +485,34 @@ def show_cards(cards, in_full: bool) -> None:
         out.print(grid)
     if not in_full:
         out.print(table)
+
+
+@app.command(
+    epilog="Examples: [bold]papers compare HEAD book[/] after running the book again, "
+    "[bold]papers compare runs/before runs/after --json[/]"
+)
+@plain_errors
+def compare(
+    before: Annotated[str, typer.Argument(metavar="A", help="A folder, 'book', or a revision of the book.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+    as_json: AsJson = False,
+):
+    """Show what changed between two sets of runs; exit with status 1 when a verdict did.
+
+    A and B are folders of executed notebooks or of result records, the published chapters (book), or a revision of the
+    checkout (HEAD, a tag), whose published chapters are read. Verdicts, effects with their intervals, time and memory
+    are compared; chapters that only one of the two has are named. A chapter that failed on one side has no verdict
+    there, which is a change.
+    """
+    from shared.runner import compare as comparing
+    from shared.runner import display
+
+    comparison = comparing.Comparison(comparing.load(before), comparing.load(after))
+    if as_json:
+        typer.echo(json.dumps(comparison.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        display.show_comparison(out, comparison, (before, after))
+    raise typer.Exit(1 if comparison.verdict_changed else 0)
 
 
 @app.command(

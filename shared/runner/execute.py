@@ -9,6 +9,7 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import functools
 import json
 import math
 import os
@@ -62,7 +63,8 @@ class Task:
     text: the source notebook. parameters: values to inject, already of the right kind. entry: the chapter's catalog
     entry as JSON. timeout: seconds a cell may take (None: the profile's). threads: CPU threads in profile `paper`
     (None: as many as the machine has). gpus: names of this machine's GPUs as in CUDA_VISIBLE_DEVICES, to be shared out
-    among local workers. lock_sha256: hash of the lock file where the task was made. run_id: names the batch.
+    among local workers. lock_sha256: hash of the lock file where the task was made. run_id: names the batch. name: of
+    this run in the batch, by default the slug.
     """
 
     slug: str
@@ -77,23 +79,32 @@ class Task:
     gpus: tuple[str, ...] = ()
     lock_sha256: str | None = None
     run_id: str = ""
+    name: str = ""
+
+    def __post_init__(self):
+        self.name = self.name or self.slug
 
 
 @dataclasses.dataclass
 class Outcome:
     """What became of a task.
 
-    text: the executed notebook (half of it when the chapter failed), with its provenance in ``metadata.papers``.
-    error: None, or one sentence that names chapter, cell and reason. traceback: the whole of it. stderr: what the
-    chapter wrote there; it is not in the notebook of a chapter that ran to its end.
+    name: the task's. text: the executed notebook (half of it when the chapter failed), with its provenance in
+    ``metadata.papers``. error: None, or one sentence that names chapter, cell and reason. traceback: the whole of it.
+    stderr: what the chapter wrote there; it is not in the notebook of a chapter that ran to its end.
     """
 
-    slug: str
+    name: str
     text: str | None
     metadata: dict
     error: str | None = None
     traceback: str = ""
     stderr: str = ""
+
+    @functools.cached_property
+    def record(self) -> dict | None:
+        """The result record that the executed notebook shows, or None."""
+        return source.result_record(nbformat.reads(self.text, as_version=4)) if self.text else None
 
 
 class WorkerKernelManager(AsyncKernelManager):
@@ -156,7 +167,7 @@ class ChapterEngine(Engine):
             startup_timeout=start_timeout,
             shutdown_kernel="immediate",
             record_timing=False,
-            coalesce_streams=True,
+            coalesce_streams=False,  # see merge_streams
         )
         # The kernel's own lines (not the notebook's) would tear the table on the terminal.
         with open(run.log, "wb") as log:
@@ -188,6 +199,7 @@ class Run:
         self.cpu_s = None
         self.stopped = False
         self.why_interrupted = None
+        self.outcome: Outcome | None = None
         self._interrupted_at = self._cell_since = math.inf
         self._over = threading.Event()
 
@@ -279,7 +291,7 @@ class Run:
 
     def tell(self):
         """Report progress: the code cell at work, how many there are, memory."""
-        self.report({"slug": self.task.slug, "cell": self.cell, "cells": self.cells, "memory_mb": self.peak_memory_mb})
+        self.report({"name": self.task.name, "cell": self.cell, "cells": self.cells, "memory_mb": self.peak_memory_mb})
 
     def may_show(self, content: dict) -> bool:
         """Whether a message fits the limit on output, shortened if need be; the first that does not ends the cell."""
@@ -303,7 +315,7 @@ class Run:
 def execute(task: Task, report=lambda event: None, worker_name: str | None = None) -> Outcome:
     """Run one notebook from top to bottom in a fresh kernel.
 
-    report: called with a dict (slug, cell, cells, memory_mb) at every cell and every second, from other threads.
+    report: called with a dict (name, cell, cells, memory_mb) at every cell and every second, from other threads.
     worker_name: name of the worker, a number on a local cluster (decides which GPU the chapter sees).
 
     A chapter that fails is an Outcome with an error, not an exception.
@@ -342,7 +354,6 @@ def execute(task: Task, report=lambda event: None, worker_name: str | None = Non
     finally:
         duration = time.monotonic() - started
         shutil.rmtree(folder, ignore_errors=True)
-        _runs[task.run_id].remove(run)
     if run.why_interrupted:
         error = f"cell {run.cell} of {run.cells} {run.why_interrupted}"
     device, gpu_memory_mb = _device(run.device)
@@ -368,24 +379,31 @@ def execute(task: Task, report=lambda event: None, worker_name: str | None = Non
     if error is None:
         here = {folder, Path.home(), Path.cwd(), tempfile.gettempdir(), sys.prefix, provenance.PACKAGE.parent}
         error = find_leak(notebook, here)
-    return Outcome(
-        slug=task.slug,
+    run.outcome = Outcome(
+        name=task.name,
         text=nbformat.writes(notebook) + "\n",
         metadata=metadata,
-        error=error and f"{task.slug}: {error}",
+        error=error and f"{task.name}: {error}",
         traceback=_strip_colours(trace),
         stderr=stderr,
     )
+    _runs[task.run_id].remove(run)
+    return run.outcome
 
 
-async def stop(run_id: str) -> None:
-    """Stop what this process runs of a batch, and give it five seconds to tidy up (on a worker's event loop)."""
-    for run in list(_runs.get(run_id, ())):
+async def stop(run_id: str) -> list[Outcome]:
+    """Stop what this process runs of a batch; what they did until then (on a worker's event loop).
+
+    Waits for that until it is there, ten seconds at most.
+    """
+    running = list(_runs.get(run_id, ()))
+    for run in running:
+        run.why_interrupted = run.why_interrupted or "was stopped, since the batch was interrupted."
         run.stop()
-    for _ in range(100):
-        if not _runs.get(run_id):
-            return
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(run.outcome is None for run in running):
         await asyncio.sleep(0.05)
+    return [run.outcome for run in running if run.outcome is not None]
 
 
 def _effective_parameters(notebook, given: dict) -> dict:
@@ -426,7 +444,8 @@ def _clean(original, executed, metadata: dict, keep_stderr: bool, cut: bool):
             if cell.cell_type == "code":
                 stderr += [o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]
                 target.execution_count = cell.execution_count
-                target.outputs = [_clean_output(o) for o in cell.outputs if keep_stderr or o.get("name") != "stderr"]
+                outputs = [o for o in cell.outputs if keep_stderr or o.get("name") != "stderr"]
+                target.outputs = [_clean_output(output) for output in merge_streams(outputs)]
         notebook.cells = cells
         if cut:
             last = [cell for cell in cells if cell.get("outputs")][-1]
@@ -440,6 +459,29 @@ def _clean(original, executed, metadata: dict, keep_stderr: bool, cut: bool):
         }
     )
     return notebook, "".join(stderr)
+
+
+def merge_streams(outputs: list) -> list:
+    """The outputs of a cell with all text of one stream in one output, and lines that were drawn over left out.
+
+    What nbclient's ``coalesce_streams`` does, in a time that grows with the text and not with its square: a notebook
+    that prints without end may print a single line.
+    """
+    texts: dict[str, list[str]] = {}
+    merged = []
+    for output in outputs:
+        if output.output_type != "stream":
+            merged.append(output)
+            continue
+        if output.name not in texts:
+            merged.append(nbformat.v4.new_output("stream", name=output.name))
+        texts.setdefault(output.name, []).append(output.text)
+    for output in merged:
+        if output.output_type == "stream":
+            lines = "".join(texts[output.name]).split("\n")
+            # A carriage return followed by something takes the line back to its start.
+            output.text = "\n".join(line[line.rfind("\r", 0, max(len(line) - 1, 0)) + 1 :] for line in lines)
+    return merged
 
 
 def _clean_output(output):

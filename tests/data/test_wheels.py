@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -84,6 +85,16 @@ def test_disk_full_while_a_parsed_form_is_written(own_cache):
         cache.built("parsed/thing", build)
     assert not (own_cache / "parsed" / "thing").exists()
     assert not leftovers(own_cache)
+
+
+def test_cache_that_is_deleted_while_something_is_put_there(own_cache):
+    def build(path):
+        shutil.rmtree(own_cache)
+        path.write_bytes(b"nowhere")
+
+    with pytest.raises(data.CacheError, match="was deleted while it was in use: run this again"):
+        cache.built("parsed/thing", build)
+    assert cache.built("parsed/thing", lambda path: path.write_bytes(b"whole")).read_bytes() == b"whole"
 
 
 def test_cache_that_cannot_be_written(fake_pip, tiny, monkeypatch):

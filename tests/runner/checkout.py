@@ -12,10 +12,20 @@ import yaml
 #: Seconds that a command may take on a machine that is busy with other things.
 PATIENCE = 300
 
+#: Two seeds of two arms, and a claim that the difference decides. The numbers depend on the seed and on `alpha` alone.
 RECORD = """\
 from IPython.display import display
-claim = {{"role": "primary", "text": "a beats b", "verdict": "holds"}}
-record = {{"slug": "{slug}", "profile": "book", "claims": [claim], "arms": {{}}, "alpha": alpha, "seed": seed}}
+seeds = [seed, seed + 1]
+rows = {{"b": [float(s) for s in seeds], "a": [s + alpha + s % 3 / 10 for s in seeds]}}
+arms = {{
+    arm: {{"accuracy": {{"mean": sum(v) / 2, "low": min(v), "high": max(v), "values": v}}}} for arm, v in rows.items()
+}}
+values = [a - b for a, b in zip(rows["a"], rows["b"])]
+difference = {{"mean": sum(values) / 2, "low": min(values) - 0.05, "high": max(values) + 0.05, "values": values}}
+rule = {{"metric": "accuracy", "arm": "a", "baseline": "b", "margin": 0.0, "higher_is_better": True}}
+verdict = "holds" if difference["low"] > 0 else "inconclusive"
+claim = {{"role": "primary", "text": "a beats b", **rule, "seeds": seeds, "difference": difference, "verdict": verdict}}
+record = {{"slug": "{slug}", "profile": "book", "claims": [claim], "arms": arms, "paper": []}}
 display({{"application/vnd.papers.result+json": record, "text/plain": "record"}}, raw=True)"""
 
 

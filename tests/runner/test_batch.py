@@ -1,6 +1,7 @@
 """``papers run`` from end to end: good and bad chapters, lost workers, interrupts, schedulers."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -112,26 +113,35 @@ def read_until(process, words):
 
 @pytest.mark.parametrize(("sign", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_an_interrupt_leaves_published_chapters_as_they_were(checkout, sign, whole_group):
-    checkout.add("graphs/slow", "import time\ntime.sleep(200)")
+    checkout.add("graphs/slow", "print('before')", "import time\ntime.sleep(200)")
+    checkout.add("graphs/waits", "print('never')")
     published = checkout.root / "book/chapters/graphs/slow.ipynb"
     published.parent.mkdir(parents=True)
     published.write_text("as it was")
-    process = checkout.start("run", "--jobs", "1", start_new_session=True)
+    process = checkout.start("run", "slow", "waits", "--jobs", "1", start_new_session=True)
     read_until(process, "graphs/slow: started")
-    time.sleep(0.5)
+    time.sleep(1)
     children = psutil.Process(process.pid).children(recursive=True)
     assert any("ipykernel_launcher" in child.cmdline() for child in children)
     (os.killpg if whole_group else os.kill)(process.pid, sign)
     stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "Interrupted: 0 of 1 chapters were finished" in stderr and "Traceback" not in stdout + stderr
+    assert "Interrupted: 0 of 2 chapters were finished" in stderr and "Traceback" not in stdout + stderr
     assert published.read_text() == "as it was" and checkout.files("book") == ["chapters/graphs/slow.ipynb"]
     assert psutil.wait_procs(children, timeout=20)[1] == []
+    assert re.search(r"Half-executed: graphs/slow, in \S+failed", stderr)
+    assert checkout.files("runs") == ["failed/graphs/slow.failed.ipynb", "failed/graphs/slow.traceback.txt"]
+    half = checkout.executed("graphs/slow.failed", "runs/failed")
+    assert half.cells[2].outputs[0].text == "before\n" and half.cells[3].outputs == []
+    trace = (checkout.root / "runs/failed/graphs/slow.traceback.txt").read_text()
+    assert trace.startswith("graphs/slow: cell 3 of 4 was stopped, since the batch was interrupted.")
 
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A Dask scheduler and two workers started by themselves; yields the address and the workers' processes."""
+    """A Dask scheduler and two workers started by themselves, as on three machines: each has a folder, a home and a
+    cache of its own. Yields the address, the workers' processes and their folders.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -144,38 +154,49 @@ def cluster(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         command = [sys.executable, "-m", "distributed.cli.dask_" + name.split("-")[0], *arguments, "--no-dashboard"]
+        own = environment | {"HOME": str(folder), "PAPERS_CACHE": str(folder / f"cache-of-{name}")}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        processes.append(subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **quiet))
+        processes.append(subprocess.Popen(command, cwd=folder, env=own, start_new_session=True, **quiet))
 
     start("scheduler", "--host", "127.0.0.1", "--port", str(port))
     for name in ("worker-1", "worker-2"):
         start(name, address, "--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--name", name)
-    yield address, processes[1:]
+    yield address, processes[1:], [tmp_path / "worker-1", tmp_path / "worker-2"]
     for process in processes:
         process.kill()
         process.wait()
 
 
+USE_CACHE = """\
+import time
+from shared.data import cache
+data = cache.built("made/{0}", lambda path: path.write_text("data of {0}")).read_text()"""
+
+
 def test_an_existing_cluster_runs_chapters_and_may_lose_a_worker(checkout, cluster):
-    address, workers = cluster
+    address, workers, folders = cluster
     for name in ("one", "two"):
-        checkout.add(
-            f"graphs/{name}", "import os, time\nparent = os.getppid()\ntime.sleep(4)", "print(os.getpid() > 0)"
-        )
+        checkout.add(f"graphs/{name}", USE_CACHE.format(name), "time.sleep(4)\nprint(cache.directory().name, data)")
     process = checkout.start("run", "graphs", "--scheduler", address)
     lines = read_until(process, "started")
     lines += read_until(process, "started")
     kernels = psutil.Process(workers[0].pid).children()
     assert len(kernels) == 1 and len(psutil.Process(workers[1].pid).children()) == 1  # one chapter each
     assert all(str(checkout.root) not in kernel.cwd() for kernel in kernels)
+    filled = [folder / f"cache-of-{folder.name}" / "made" for folder in folders]
+    deadline = time.monotonic() + PATIENCE
+    while not all(place.exists() and list(place.iterdir()) for place in filled) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(list(filled[0].iterdir())) == len(list(filled[1].iterdir())) == 1  # each chapter's data, where it runs
     workers[0].kill()
     stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, stdout + stderr
     assert stdout.count("its worker was lost, runs again") == 1
     assert checkout.files("book") == ["chapters/graphs/one.ipynb", "chapters/graphs/two.ipynb"]
+    assert sorted(path.name for path in filled[1].iterdir()) == ["one", "two"]  # made again, not fetched from the dead
     for name in ("one", "two"):
         executed = checkout.executed(f"graphs/{name}")
-        assert executed.cells[3].outputs[0].text == "True\n"
+        assert executed.cells[3].outputs[0].text == f"cache-of-worker-2 data of {name}\n"
         assert str(checkout.root) not in nbformat.writes(executed)
 
 
@@ -217,7 +238,7 @@ def test_the_table_on_a_terminal_shows_chapter_cell_time_and_memory():
 
     console = Console(force_terminal=True, width=80, file=open(os.devnull, "w"))
     with display.Progress(console, ["graphs/one", "graphs/two"]) as progress:
-        event = {"slug": "graphs/one", "worker": "0 1", "cell": 2, "cells": 9, "memory_mb": 123.4}
+        event = {"name": "graphs/one", "worker": "0 1", "cell": 2, "cells": 9, "memory_mb": 123.4}
         threading.Thread(target=progress.event, args=(event,)).start()
         time.sleep(0.1)
         plain = Console(width=80, file=open(os.devnull, "w"), record=True)

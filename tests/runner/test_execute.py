@@ -1,7 +1,10 @@
 """One notebook in a kernel of its own: what it sees, what is kept, how it fails."""
 
+import itertools
 import json
+import re
 import sys
+import time
 
 import nbformat
 import pytest
@@ -76,7 +79,7 @@ def test_provenance_is_complete(ran):
     assert (papers["slug"], papers["profile"], papers["seed"]) == ("tabular/tiny", "smoke", 0)
     assert (papers["lock_sha256"], papers["device"]) == ("abc", "cpu")
     assert 200 < papers["peak_memory_mb"] < 1000  # the cell's 200 MB and Python itself
-    assert 0.5 < papers["cpu_s"] < papers["duration_s"] * 2  # starting a kernel takes over half a second
+    assert 0.2 < papers["cpu_s"] < papers["duration_s"] * 2  # starting a kernel takes a while
     assert papers["finished"].endswith("+00:00") and papers["cpu"] and papers["duration_s"] > 0
     assert papers["versions"]["torch"].startswith("2.") and "python" in papers["versions"]
 
@@ -88,14 +91,86 @@ def test_a_failing_cell_is_named_with_the_last_line_of_its_error():
     assert texts(outcome)[1] == "before\n" and "after\n" not in texts(outcome)
 
 
-def test_a_cell_that_will_not_be_interrupted_is_killed(monkeypatch):
+DEAF = """\
+import os, signal, time
+print("no")
+time.sleep(0.5)
+while True:
+    try:
+        {}
+    except KeyboardInterrupt:
+        pass"""
+
+
+@pytest.mark.parametrize("doing", ["time.sleep(1)", "os.kill(os.getpid(), signal.SIGSTOP)"])
+def test_a_cell_that_will_not_be_interrupted_is_killed(monkeypatch, doing):
     monkeypatch.setattr(execute, "GRACE", 0.5)
-    deaf = (
-        "import time\nwhile True:\n    try:\n        time.sleep(1)\n    except KeyboardInterrupt:\n        print('no')"
-    )
-    outcome = run(deaf, timeout=1)
+    outcome = run(DEAF.format(doing), timeout=1)
     assert outcome.error.startswith("tabular/tiny: cell 2 of 3 took longer than 1 s")
     assert "no\n" in texts(outcome)
+
+
+def test_a_cell_that_hangs_has_the_time_of_its_profile(monkeypatch):
+    assert execute.TIMEOUTS["smoke"] < execute.TIMEOUTS["book"] < execute.TIMEOUTS["paper"]
+    monkeypatch.setitem(execute.TIMEOUTS, "smoke", 1.5)
+    outcome = run("import time\ntime.sleep(1000)")
+    assert (
+        outcome.error == "tabular/tiny: cell 2 of 3 took longer than 1.5 s: make it shorter or give a larger --timeout."
+    )
+    assert "----> 2 time.sleep(1000)" in outcome.traceback
+
+
+def test_a_clock_that_jumps_changes_no_duration(monkeypatch):
+    real, jumps = time.time, itertools.count()
+    monkeypatch.setattr(time, "time", lambda: real() + 86400 * (-1) ** next(jumps))
+    outcome = run("import time\ntime.sleep(0.5)", timeout=60)
+    assert outcome.error is None and 0.5 < outcome.metadata["duration_s"] < 60
+
+
+def test_a_cache_that_is_deleted_during_a_run_is_filled_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERS_CACHE", str(tmp_path / "cache"))
+    cells = (
+        "import shutil\nfrom shared.data import cache",
+        "def make(path):\n    print('made')\n    path.write_text('content')",
+        "print(cache.built('tiny/x', make).read_text(), cache.built('tiny/x', make).read_text())",
+        "shutil.rmtree(cache.directory())\nprint(cache.built('tiny/x', make).read_text())",
+    )
+    outcome = run(*cells)
+    assert outcome.error is None, outcome.traceback
+    assert texts(outcome)[3:5] == ["made\ncontent content\n", "made\ncontent\n"]
+
+
+def test_a_cache_that_goes_while_it_is_written_to_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERS_CACHE", str(tmp_path / "cache"))
+    lose = "def lose(path):\n    shutil.rmtree(cache.directory())\n    path.write_text('content')"
+    outcome = run(f"import shutil\nfrom shared.data import cache\n{lose}\ncache.built('tiny/x', lose)")
+    assert "CacheError" in outcome.error and "was deleted while it was in use: run this again." in outcome.error
+
+
+def test_a_line_without_end_is_cut_as_soon_as_it_is_too_long():
+    outcome = run("while True:\n    print('x' * 1000, end='')", output_limit=1_000_000)
+    assert "cell 2 of 3 was stopped, since the notebook showed more than 1 MB: print less." in outcome.error
+    assert texts(outcome)[1] == "x" * 1_000_000 + "\n[output cut: it went over the limit]\n"
+
+
+@pytest.mark.parametrize(
+    ("printed", "kept"),
+    [
+        (["10%", "\r20%", "\r30%\n", "done\n"], "30%\ndone\n"),
+        (["one\r\ntwo\r\n"], "one\r\ntwo\r\n"),
+        (["a\r", "b\r\nc\r"], "b\r\nc\r"),
+        (["", "\r", "\n"], "\r\n"),
+        (["a\r\r"], "\r"),
+    ],
+)
+def test_text_that_is_drawn_over_is_left_out(printed, kept):
+    outputs = [nbformat.v4.new_output("stream", name="stdout", text=text) for text in printed]
+    between = nbformat.v4.new_output("display_data", data={"text/plain": "picture"})
+    error = nbformat.v4.new_output("stream", name="stderr", text="!")
+    merged = execute.merge_streams([outputs[0], between, error, *outputs[1:]])
+    assert [output.get("text") for output in merged] == [kept, None, "!"]
+    # as nbclient has it
+    assert re.sub(r".*\r(?=[^\n])", "", "".join(printed)) == kept
 
 
 def test_a_kernel_that_dies_is_not_waited_for():
