@@ -178,6 +178,7 @@ def test_chapters_are_light(tab, real_book, name):
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     page.wait_for_load_state("networkidle")
     weight = sum(size for url, size in visitor.bytes.items() if "/mathjax/" not in url)
+    assert not [url for url in visitor.bytes if "/webfonts/" in url]  # icons are drawn
     assert 100_000 < weight < LIMIT, sorted(visitor.bytes.items(), key=lambda item: -item[1])[:8]
 
 
