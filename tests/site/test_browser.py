@@ -95,15 +95,15 @@ class Visitor:
 
 @pytest.fixture(scope="module")
 def tab(browser):
-    """Opens tabs with empty storage on a built book; ``scheme`` is what the reader's system prefers."""
+    """Opens tabs with empty storage on a built book."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache
         def address(html: Path) -> str:
             return stack.enter_context(served(html))
 
-        def open_tab(book, scheme: str = "light") -> Visitor:
-            context = browser.new_context(color_scheme=scheme, reduced_motion="reduce")  # colours do not fade in
+        def open_tab(book) -> Visitor:
+            context = browser.new_context(reduced_motion="reduce")  # colours do not fade in
             stack.enter_context(contextlib.closing(context))
             return Visitor(context.new_page(), address(book.html))
 
@@ -229,27 +229,20 @@ FAINT = r"""() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
     "name",
     [f"{name}.html" for name in ("index", "scoreboard", "ideas", "glossary", "execution", "data", "methods")]
-    + ["parts/mixing.html"],
+    + ["parts/mixing.html", *heaviest(1)],
 )
-def test_text_is_legible(tab, real_book, name, scheme):
-    visitor = tab(real_book, scheme)
-    page = visitor.open(name)
-    assert page.locator("html").get_attribute("data-theme") == scheme
-    count, faint = page.evaluate(FAINT)
-    assert count > 50
-    assert faint == []
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_chapter_is_legible(tab, real_book, scheme):
-    """Its code, tables and notes as well."""
-    count, faint = tab(real_book, scheme).open(heaviest(1)[0]).evaluate(FAINT)
-    assert count > 300
-    assert faint == []
+def test_text_is_legible(reader, name):
+    """In both colour schemes, which follow the reader's system."""
+    page = reader.open(name)
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+        count, faint = page.evaluate(FAINT)
+        assert count > 50
+        assert faint == [], scheme
 
 
 def test_the_theme_can_be_chosen(tab, book):
