@@ -18,7 +18,7 @@ FRONT_PAGE = $(abspath $(BUILD))/_build/html/index.html
 STAMP = $(VENV)/installed-$(shell { cat requirements.lock pyproject.toml; pwd; } | cksum | tr ' ' '-')
 SUPPORTED = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: book test setup lock clean help
+.PHONY: book pdf test setup lock clean help
 
 book: setup
 ifeq ($(RUN),0)
@@ -28,6 +28,10 @@ else
 endif
 	@$(SITE) > /dev/null
 	@echo "Front page: $(FRONT_PAGE)"
+
+# All of the site on paper, printed by the machine's own Chromium.
+pdf: book
+	@$(BIN)/python -m shared.site.whole $(BUILD)/_build/html _toc.yml $(BUILD)/papers-rerun.pdf
 
 test: setup
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
@@ -67,6 +71,7 @@ clean:
 help:
 	@echo "make book          set up, run the chapters that are stale, build the site"
 	@echo "make book RUN=0    the same, without running chapters"
+	@echo "make pdf           make book, then print it to one PDF (needs Chromium)"
 	@echo "make test          set up, run every test and every chapter at smoke scale"
 	@echo "make lock          resolve pyproject.toml into requirements.lock (UPGRADE=1: newer versions)"
 	@echo "make clean         remove what was built"

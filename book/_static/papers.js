@@ -1,5 +1,9 @@
-// Filters and sorting of galleries and scoreboards. Without it everything is there, unfiltered, in the book's order.
+// Filters and sorting of galleries and scoreboards, and the search of a site on disk. Without it everything is there,
+// unfiltered, in the book's order.
 "use strict";
+
+// A browser lets no page read another one from disk: results are then shown without an excerpt.
+if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
 document.addEventListener("DOMContentLoaded", () => {
   const plain = (text) => text.normalize("NFD").replace(/[\u0300-\u036f]/g, "").toLowerCase();

@@ -8,19 +8,21 @@ does not exist stops the build, with a sentence that names the chapter.
 """
 
 import hashlib
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.domains.std import make_glossary_term
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from shared import data
 from shared.catalog import CatalogError, Entry
-from shared.site import citation, icons, notebook, previews, records, render
+from shared.site import citation, icons, ideas, notebook, play, previews, records, render, terms
 
 __all__ = ["setup"]
 
@@ -45,8 +47,21 @@ class Site:
         try:
             self.entries: tuple[Entry, ...] = records.read_catalog(self.book / app.config.papers_catalog)
             self.chapters = records.read_chapters(self.book, self.entries)
+            self.figures = play.read_figures(self.book / "play.yml")
         except (records.SiteError, CatalogError) as error:
             raise ExtensionError(str(error)) from error
+
+    @cached_property
+    def vocabulary(self) -> tuple[terms.Term, ...]:
+        """The words that the book explains. Raises SiteError when they cannot be read."""
+        return terms.read_terms(self.book / "terms.yml")
+
+    @cached_property
+    def uses(self) -> dict[str, list[terms.Use]]:
+        """Where the chapters use each of them."""
+        files = {slug: self.book / f"{chapter.docname}.ipynb" for slug, chapter in self.chapters.items()}
+        texts = {slug: terms.read_text(file.read_text(encoding="utf-8")) for slug, file in files.items()}
+        return {term.term: terms.uses(term, texts) for term in self.vocabulary}
 
     def chapter(self, docname: str) -> records.Chapter | None:
         """The chapter shown on a page, or None."""
@@ -55,7 +70,9 @@ class Site:
     def signature(self, chapter: records.Chapter) -> str:
         """Changes when the page of a chapter has to be made anew though its notebook is the same."""
         files = (path.read_bytes() for path in records.run_files(self.book, chapter.entry.slug))
-        return hashlib.sha256(b"\0".join([code_signature(), repr(chapter.entry).encode(), *files])).hexdigest()
+        figure = self.figures.places.get(chapter.entry.slug)
+        shown = repr((chapter.entry, figure, figure and self.figures.named(figure[0])))
+        return hashlib.sha256(b"\0".join([code_signature(), shown.encode(), *files])).hexdigest()
 
 
 class Block(SphinxDirective):
@@ -170,6 +187,69 @@ class DataCards(Block):
         return render.data_cards(cards, site.chapters, previews.read(site.book), self.env.docname)
 
 
+class Ideas(Block):
+    """Which paper builds on which."""
+
+    def html(self, site: Site) -> str:
+        """The map, and the same in words."""
+        return render.idea_map(ideas.read_map(site.book / "ideas.yml", site.chapters), self.env.docname)
+
+
+class Index(Block):
+    """Where the chapters use what is of one kind: ``data``, or a kind of terms such as ``loss``."""
+
+    required_arguments = 1
+
+    def html(self, site: Site) -> str:
+        """The list."""
+        if self.arguments[0] == "data":
+            return render.index_of_data(site.chapters, self.env.docname, data.names())
+        chosen = [term for term in site.vocabulary if term.kind == self.arguments[0]]
+        return render.index_of_terms(site.chapters, self.env.docname, chosen, site.uses)
+
+
+class Glossary(SphinxDirective):
+    """Every term with its meaning and where it is used, as text that the search finds and ``{term}`` refers to."""
+
+    def run(self) -> list[nodes.Node]:
+        """One item a term."""
+        self.env.papers_pages.add(self.env.docname)
+        site = self.env.app.papers
+        try:
+            items = [self.item(term, site) for term in site.vocabulary]
+        except records.SiteError as error:
+            raise ExtensionError(str(error)) from error
+        return [addnodes.glossary("", nodes.definition_list("", *items, classes=["glossary"]), sorted=False)]
+
+    def item(self, term: terms.Term, site: Site) -> nodes.definition_list_item:
+        """Names, meaning and links of one term."""
+        source, line = self.get_source_info()
+        names = [
+            make_glossary_term(self.env, [nodes.Text(name)], None, source, line, identity, self.state.document)
+            for name, identity in [(term.term, term.anchor), *((name, None) for name in term.also)]
+        ]
+        definition = nodes.definition("", nodes.paragraph("", term.means))
+        if found := site.uses[term.term]:
+            links = nodes.paragraph("", "In ", classes=["pr-note"])
+            for number, use in enumerate(found):
+                chapter = site.chapters[use.slug]
+                links += nodes.Text(", ") if number else nodes.Text("")
+                address = render.address(chapter, self.env.docname, use.section)
+                links += nodes.reference("", chapter.entry.short, refuri=address, internal=True)
+            definition += links
+        return nodes.definition_list_item("", *names, definition)
+
+
+class Play(Block):
+    """A figure that the reader can move, by its name in ``play.yml``."""
+
+    required_arguments = 1
+
+    def html(self, site: Site) -> str:
+        """The figure, which a script brings to life."""
+        return render.play(site.figures.named(self.arguments[0]), self.env.docname)
+
+
 class ChapterBlock(SphinxDirective):
     """A block on a chapter's own page, made anew when the chapter's runs or its entry change."""
 
@@ -212,6 +292,10 @@ DIRECTIVES = {
     "papers-critical-difference": CriticalDifference,
     "papers-execution": Execution,
     "papers-data": DataCards,
+    "papers-ideas": Ideas,
+    "papers-index": Index,
+    "papers-glossary": Glossary,
+    "papers-play": Play,
     "papers-glance": Glance,
     "papers-more-runs": MoreRuns,
 }
@@ -275,7 +359,11 @@ def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
             logger.warning("This executed chapter is not in papers/catalog.yml.", location=docname, type="papers")
         return
     app.papers_alternative_texts = notebook.alternative_texts(source[0])
-    source[0] = notebook.page(source[0], several_runs=len(chapter.runs) > 1)
+    figure = app.papers.figures.places.get(chapter.entry.slug)
+    try:
+        source[0] = notebook.page(source[0], len(chapter.runs) > 1, figure)
+    except records.SiteError as error:
+        raise ExtensionError(f"{chapter.entry.slug}: {error}") from error
 
 
 def describe_images(app: Sphinx, doctree: nodes.document) -> None:

@@ -1,4 +1,8 @@
-"""The theme's icon script, cut down to the icons that the site shows: 1.5 MB a page become 0.1 MB."""
+"""What the theme loads on every page and the page does not need, taken out of the built site.
+
+Its icon script is cut down to the icons that the site shows: 1.5 MB a page become 0.1 MB. The index of the search,
+which grows with the book, is left to the search page: no other page searches.
+"""
 
 import re
 from pathlib import Path
@@ -9,6 +13,8 @@ ICON = re.compile(
     r'(?:"[^"]*"|\["[^"]*"(?:,"[^"]*")*\])\],?'
 )
 USED = re.compile(r"\bfa-([a-z0-9-]+)")
+#: The scripts of the search, as the theme puts them on every page.
+SEARCH = re.compile(r'[ \t]*<script src="[^"]*\b(?:searchtools|language_data|searchindex)\.js[^"]*"></script>\n?')
 
 
 def prune(script: str, used: set[str]) -> str:
@@ -22,7 +28,12 @@ def prune(script: str, used: set[str]) -> str:
 
 
 def prune_site(html: Path) -> None:
-    """Prune the icon script of a built site to what its pages and scripts name."""
+    """Prune the icon script of a built site to what its pages and scripts name, and drop the search where none is."""
+    for path in html.rglob("*.html"):
+        if path.name != "search.html" and "_static" not in path.parts:
+            text = path.read_text(encoding="utf-8")
+            if (light := SEARCH.sub("", text)) != text:
+                path.write_text(light, encoding="utf-8")
     script = html / "_static" / "scripts" / "fontawesome.js"
     others = (path for path in html.rglob("*") if path.suffix in (".html", ".js") and path != script)
     readers = (path for path in others if "mathjax" not in path.parts and "vendor" not in path.parts)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 
-from shared.site.records import RECORD_TYPE, joined, notebook_outputs
+from shared.site.records import RECORD_TYPE, SiteError, joined, notebook_outputs
 
 #: The section before which the other runs of a chapter are shown: right after its own results.
 AFTER_RESULTS = re.compile(r"^## What differs\b", re.MULTILINE)
@@ -18,21 +18,35 @@ def markdown(identity: str, source: str) -> dict:
     return {"cell_type": "markdown", "id": identity, "metadata": {}, "source": source}
 
 
-def directive(name: str) -> dict:
+def directive(name: str, argument: str = "") -> dict:
     """A Markdown cell that holds one directive of this extension."""
-    return markdown(name, f"```{{{name}}}\n```")
+    return markdown(name, f"```{{{name}}}{argument and f' {argument}'}\n```")
+
+
+def inserted(cells: list[dict], heading: re.Pattern, new: list[dict]) -> list[dict] | None:
+    """The cells with new ones before a heading, whose cell is split there; None when there is no such heading."""
+    for index, cell in enumerate(cells):
+        source = joined(cell["source"])
+        if cell["cell_type"] == "markdown" and (found := heading.search(source)):
+            before, after = source[: found.start()].rstrip(), source[found.start() :]
+            head = [cell | {"source": before}] if before else []
+            return [*cells[:index], *head, *new, markdown(f"after-{new[0]['id']}", after), *cells[index + 1 :]]
+    return None
 
 
 def with_more_runs(cells: list[dict]) -> list[dict]:
     """The cells with the section "More runs" before "What differs from the paper", or at the end without such a one."""
     section = [markdown("more-runs", "## More runs"), directive("papers-more-runs")]
-    for index, cell in enumerate(cells):
-        source = joined(cell["source"])
-        if cell["cell_type"] == "markdown" and (found := AFTER_RESULTS.search(source)):
-            before, after = source[: found.start()].rstrip(), source[found.start() :]
-            head = [cell | {"source": before}] if before else []
-            return [*cells[:index], *head, *section, markdown("after-more-runs", after), *cells[index + 1 :]]
-    return [*cells, *section]
+    return inserted(cells, AFTER_RESULTS, section) or [*cells, *section]
+
+
+def with_figure(cells: list[dict], name: str, heading: str) -> list[dict]:
+    """The cells with a figure to move before a heading. Raises SiteError when there is no such heading."""
+    pattern = re.compile(rf"^#+ {re.escape(heading)}$", re.MULTILINE)
+    found = inserted(cells, pattern, [directive("papers-play", name)])
+    if found is None:
+        raise SiteError(f"There is no heading {heading!r} to put the figure {name!r} before: correct play.yml.")
+    return found
 
 
 def without_records(cells: list[dict]) -> list[dict]:
@@ -45,8 +59,10 @@ def without_records(cells: list[dict]) -> list[dict]:
     return result
 
 
-def page(text: str, several_runs: bool) -> str:
+def page(text: str, several_runs: bool, figure: tuple[str, str] | None = None) -> str:
     """The JSON text of an executed notebook as the page shows it: at-a-glance block, other runs, no machine outputs.
+
+    figure: a figure for the reader to move, and the heading that it stands before.
 
     The executed copy on disk stays as it is: this is applied to the text on its way to the parser.
     """
@@ -56,6 +72,8 @@ def page(text: str, several_runs: bool) -> str:
     cells = [*cells[:1], directive("papers-glance"), *cells[1:]]
     if several_runs:
         cells = with_more_runs(cells)
+    if figure:
+        cells = with_figure(cells, *figure)
     notebook["cells"] = cells
     for runner_only in ("papers", "papermill"):
         notebook["metadata"].pop(runner_only, None)

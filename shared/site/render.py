@@ -13,11 +13,13 @@ from PIL import Image
 from shared import suites
 from shared.catalog import PARTS, users
 from shared.data.facts import facts
-from shared.site import ranks, records
+from shared.site import ideas, ranks, records
 from shared.site.citation import bibtex
 from shared.site.comparison import lines
 from shared.site.forest import drawn, forest, verdict_class
+from shared.site.play import Figure
 from shared.site.records import MAIN, Chapter, Run, SiteError
+from shared.site.terms import Term, Use
 
 VERDICTS = ("holds", "contradicted", "inconclusive")
 THUMBNAIL = 640  # pixels: twice the width of a gallery card
@@ -453,3 +455,63 @@ def data_cards(cards, chapters: dict[str, Chapter], previews: dict, docname: str
         view |= {"preview": previews.get(card.name) if card.ship else None, "ship": card.ship}
         (used if found else others.setdefault(KINDS.get(card.kind, card.kind), [])).append(view)
     return render("data", docname, cards=used, others=others.items(), count=len(cards))
+
+
+def address(chapter: Chapter, docname: str, section: str = "") -> str:
+    """The address of a chapter, or of one of its sections, on the page ``docname``."""
+    return f"{'../' * docname.count('/')}{chapter.docname}.html{f'#{section}' if section else ''}"
+
+
+def play(figure: Figure, docname: str) -> str:
+    """A figure that the reader can move."""
+    return render("play", docname, name=figure.name, title=figure.title, caption=figure.caption)
+
+
+def idea_map(found: ideas.Map, docname: str) -> str:
+    """The map of ideas: a drawing, and the same in words."""
+    drawing = Markup(ideas.drawing(found, "../" * docname.count("/")))
+    return render("ideas", docname, drawing=drawing, groups=ideas.listing(found))
+
+
+def index_of_terms(
+    chapters: dict[str, Chapter], docname: str, terms: Collection[Term], uses: dict[str, list[Use]]
+) -> str:
+    """Terms with the chapters that use them, those first that do so most. What no chapter uses is left out."""
+    rows = [
+        {
+            "id": f"use-{term.anchor}",
+            "name": term.term,
+            "note": ", ".join(term.also),
+            "href": f"glossary.html#{term.anchor}",
+            "uses": [
+                {
+                    "short": chapters[use.slug].entry.short,
+                    "href": f"{chapters[use.slug].docname}.html{f'#{use.section}' if use.section else ''}",
+                }
+                for use in uses[term.term]
+            ],
+        }
+        for term in terms
+        if uses[term.term]
+    ]
+    return render("index_of", docname, rows=rows)
+
+
+def index_of_data(chapters: dict[str, Chapter], docname: str, cards: Collection[str]) -> str:
+    """Data sets with the chapters that use them in any run or profile; those with a card link to it."""
+    found: dict[str, list[Chapter]] = {}
+    for chapter in chapters.values():
+        planned = (name for names in chapter.entry.data.values() for name in names)
+        for name in dict.fromkeys([*(name for run in chapter.runs for name in chapter.data(run)), *planned]):
+            found.setdefault(name, []).append(chapter)
+    rows = [
+        {
+            "id": f"use-data-{name}",
+            "name": name,
+            "note": "",
+            "href": f"data.html#data-{name}" if name in cards else "",
+            "uses": [{"short": chapter.entry.short, "href": f"{chapter.docname}.html"} for chapter in found[name]],
+        }
+        for name in sorted(found, key=str.casefold)
+    ]
+    return render("index_of", docname, rows=rows)

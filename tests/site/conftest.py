@@ -14,6 +14,7 @@ from statistics import mean
 import nbformat
 import pytest
 import yaml
+from filelock import FileLock
 from PIL import Image, ImageDraw
 
 from shared.experiment import Claim, interval
@@ -247,13 +248,18 @@ def book(tmp_path_factory) -> Book:
 
 @pytest.fixture(scope="session")
 def real_book(tmp_path_factory) -> Book:
-    """The built book, with the chapters as they are published."""
-    folder = tmp_path_factory.mktemp("real")
-    shutil.copytree(ROOT / "book", folder / "book")
-    (folder / "papers").mkdir()
-    for path in ("_config.yml", "_toc.yml", "papers/catalog.yml"):
-        shutil.copy(ROOT / path, folder / path)
-    built(folder)
+    """The built book, with the chapters as they are published; built once for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "real-book"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "built").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(ROOT / "book", folder / "book")
+            (folder / "papers").mkdir()
+            for path in ("_config.yml", "_toc.yml", "papers/catalog.yml"):
+                shutil.copy(ROOT / path, folder / path)
+            built(folder)
+            (folder / "built").touch()
     return Book(folder)
 
 

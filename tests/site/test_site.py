@@ -1,27 +1,15 @@
 """The built site: what readers see, that it needs no network, that its links lead somewhere."""
 
-import contextlib
-import functools
 import json
 import re
-import shutil
-import subprocess
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import pytest
 import yaml
 from bs4 import BeautifulSoup
 
 from shared import catalog, data
 from tests.site.conftest import ALPHA, BETA, ROOT
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine (Debian: apt install chromium)"
-)
 
 
 def pages(book) -> list[Path]:
@@ -219,154 +207,6 @@ def test_bibliography_has_every_paper(book):
     assert "AlphaNet: 100% of Tables & More" in text
     assert "BetaAug" in text
     assert (book.html / "_static" / "papers" / "papers.bib").read_text(encoding="utf-8").count("@misc{") == 2
-
-
-@contextlib.contextmanager
-def served(folder: Path):
-    """A local web server for a site: a browser lists what it loads from there, not what it loads from files."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def browse(address: str, folder: Path, *options: str) -> subprocess.CompletedProcess:
-    """Open an address in headless Chromium with a profile of its own."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += ["--allow-file-access-from-files", f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=8000"]
-    return subprocess.run([*command, *options, address], capture_output=True, text=True, timeout=120)
-
-
-#: Run in the page when everything has settled: what overflows, and what was loaded. REPORT stands for what comes next.
-PROBE = """
-<script>
-window.addEventListener("load", () => setTimeout(() => {
-  const result = {};
-  result.width = [document.documentElement.scrollWidth, window.innerWidth];
-  result.wide = [...document.querySelectorAll(".bd-article *")].filter((element) => {
-    const box = element.getBoundingClientRect();
-    return box.right > window.innerWidth + 1 && !element.closest(
-      ".pr-scroll, .papers-scroll, .cell_output, pre, mjx-container, .math, svg, .pst-scrollable-table-container");
-  }).map((element) => element.outerHTML.slice(0, 80));
-  result.loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
-  result.math = document.querySelectorAll("mjx-container").length;
-  result.hiddenForms = document.querySelectorAll("form[data-filters][hidden]").length;
-  REPORT
-}, 1500));
-</script>
-"""
-#: What the scoreboard does when it is used.
-SCOREBOARD = """
-  const board = document.querySelector("[data-board]");
-  const shown = () => [...document.querySelectorAll("tr[data-item]:not([hidden]) th")].map((th) => th.dataset.value);
-  const form = document.querySelector("[data-filters]");
-  const search = form.querySelector("[data-filter-text]");
-  const set = (field, value) => { field.value = value; field.dispatchEvent(new Event("input", {bubbles: true})); };
-  result.all = shown();
-  set(search, "ALPHANET");
-  result.searched = shown();
-  set(search, "");
-  set(form.querySelector("[data-filter=part]"), "augmentation");
-  result.filtered = shown();
-  result.count = form.querySelector("[data-count]").textContent;
-  result.parts = [...document.querySelectorAll(".pr-part:not([hidden])")].map((row) => row.textContent.trim());
-  set(form.querySelector("[data-filter=part]"), "");
-  const heading = board.tHead.rows[0].cells[0];
-  const button = heading.querySelector("button");
-  button.click();
-  result.sorted = shown();
-  result.ariaSort = heading.getAttribute("aria-sort");
-  button.click();
-  result.reversed = shown();
-  button.click();
-  result.home = shown();
-  const pre = document.createElement("pre");
-  pre.id = "probe";
-  pre.textContent = JSON.stringify(result);
-  document.body.append(pre);
-"""
-
-
-def probe_scoreboard(page: Path, folder: Path) -> dict:
-    """What the probe finds in a page with a scoreboard; the copy with the probe lies beside the page."""
-    probe = PROBE.replace("REPORT", SCOREBOARD)
-    copy = page.with_name(f"{page.stem}-probe.html")
-    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{probe}</body>"), encoding="utf-8")
-    try:
-        done = browse(copy.as_uri(), folder, "--window-size=1280,900", "--dump-dom", "--enable-logging=stderr", "--v=0")
-    finally:
-        copy.unlink()
-    result = BeautifulSoup(done.stdout, "html.parser").find(id="probe")
-    assert result is not None, done.stderr[-2000:]
-    console = [
-        line for line in done.stderr.splitlines() if "CONSOLE" in line and re.search("error|refused", line, re.I)
-    ]
-    assert not console
-    return json.loads(result.get_text())
-
-
-@needs_chromium
-def test_scoreboard_filters_and_sorts_in_a_browser(book, tmp_path):
-    found = probe_scoreboard(book.html / "index.html", tmp_path)
-    assert found["hiddenForms"] == 0
-    assert found["all"] == ["BetaAug", "AlphaNet"]
-    assert found["searched"] == ["AlphaNet"]
-    assert found["filtered"] == ["BetaAug"]
-    assert found["count"] == "1 of 2 claims"
-    assert found["parts"] == [catalog.PARTS["augmentation"]]
-    assert (found["sorted"], found["ariaSort"]) == (["AlphaNet", "BetaAug"], "ascending")
-    assert found["reversed"] == ["BetaAug", "AlphaNet"] == found["home"]
-
-
-@needs_chromium
-def test_nothing_overflows_a_phone_and_nothing_comes_from_elsewhere(any_book, tmp_path):
-    names = [path.relative_to(any_book.html).as_posix() for path in pages(any_book)]
-    names = [name for name in names if name not in ("genindex.html", "search.html")]
-    with served(any_book.html) as address:
-        found = probe_on_phones(any_book, address, names, tmp_path)
-    assert set(found) == set(names)
-    for name in names:
-        assert found[name]["width"] == [360, 360], name
-        assert found[name]["wide"] == [], name
-        assert any("papers.css" in loaded for loaded in found[name]["loaded"]), name
-        assert all(loaded.startswith(f"{address}/") for loaded in found[name]["loaded"]), name
-    assert all(found[name]["math"] > 0 for name in names if name.startswith("chapters/") or name == "methods.html")
-
-
-def probe_on_phones(book, address: str, names: list[str], folder: Path) -> dict[str, dict]:
-    """What the probe finds in pages shown 360 pixels wide, by page.
-
-    Each page has a frame of that width, all in one window: starting the browser is what takes time.
-    """
-    report = PROBE.replace("REPORT", "parent.postMessage([window.name, result], '*');")
-    frames = []
-    copies = [book.html / "frames-probe.html"]
-    for name in names:
-        page = book.html / name
-        copies.append(page.with_name(f"{page.stem}-probe.html"))
-        copies[-1].write_text(page.read_text(encoding="utf-8").replace("</body>", f"{report}</body>"), encoding="utf-8")
-        source = copies[-1].relative_to(book.html).as_posix()
-        frames.append(f'<iframe name="{name}" src="{source}" style="width: 360px; height: 800px; border: 0"></iframe>')
-    copies[0].write_text(
-        f"<body>{''.join(frames)}<script>const found = {{}}; addEventListener('message', (event) => {{"
-        "found[event.data[0]] = event.data[1]; document.getElementById('probe').textContent = JSON.stringify(found); "
-        '});</script><pre id="probe">{}</pre></body>',
-        encoding="utf-8",
-    )
-    try:
-        done = browse(
-            f"{address}/frames-probe.html", folder, "--window-size=1280,900", "--hide-scrollbars", "--dump-dom"
-        )
-    finally:
-        for copy in copies:
-            copy.unlink()
-    return json.loads(BeautifulSoup(done.stdout, "html.parser").find(id="probe").get_text())
 
 
 def executed_chapters() -> set[str]:
