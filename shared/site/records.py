@@ -209,13 +209,31 @@ def effect(claim: dict, record: dict) -> str:
     factor = points(claim["metric"], record)
     numbers = [claim["difference"][key] for key in ("mean", "low", "high")]
     numbers = [(factor or 1) * number for number in numbers if number is not None]
-    largest = max(map(abs, numbers))
-    decimals = next((decimals for decimals, bound in ((0, 100), (1, 10), (2, 1), (3, 0.1)) if largest >= bound), 4)
-    if factor:
-        decimals = 1 if largest >= 1 else 2
+    decimals = _decimals(max(map(abs, numbers)), bool(factor))
     mean, *ends = (signed(number, decimals) for number in numbers)
     interval = f" [{', '.join(ends)}]" if ends else ""
     return f"{mean}{interval}{' points' if factor else ''}"
+
+
+def level(arm: str, claim: dict, record: dict) -> str:
+    """An arm's mean of a claim's metric with its interval, with the effect's decimals: ``73.7 [72.6, 74.8] %``."""
+    factor = points(claim["metric"], record)
+    summary = record["arms"][arm][claim["metric"]]
+    differences, numbers = (
+        [(factor or 1) * values[key] for key in ("mean", "low", "high") if values[key] is not None]
+        for values in (claim["difference"], summary)
+    )
+    decimals = _decimals(max(map(abs, differences)), bool(factor))
+    mean, *ends = (signed(number, decimals).removeprefix("+") for number in numbers)
+    interval = f" [{', '.join(ends)}]" if ends else ""
+    return f"{mean}{interval}{' %' if factor else ''}"
+
+
+def _decimals(largest: float, percent: bool) -> int:
+    """Decimals for numbers of which this is the largest: three digits or so, fewer for percentage points."""
+    if percent:
+        return 1 if largest >= 1 else 2
+    return next((decimals for decimals, bound in ((0, 100), (1, 10), (2, 1), (3, 0.1)) if largest >= bound), 4)
 
 
 def duration(seconds: float) -> str:

@@ -356,6 +356,7 @@ def run_name(run: Run) -> str:
 def glance(chapter: Chapter, docname: str, repository: Repository) -> str:
     """The block under a chapter's title: verdicts of the headline run, what to do with the page, how it was made."""
     run, metadata = chapter.headline, chapter.main.metadata
+    claim = primary(run)
     story = [("", run_facts(chapter, run))]
     if run is not chapter.main:
         story = [(f"Headline run {run.label}:", story[0][1]), ("This page:", run_facts(chapter, chapter.main))]
@@ -381,6 +382,10 @@ def glance(chapter: Chapter, docname: str, repository: Repository) -> str:
         docname,
         slug=chapter.entry.slug,
         claims=[claim_view(claim, run.record) for claim in run.claims],
+        reported=chapter.entry.paper[:2],
+        measured=[(arm, records.level(arm, claim, run.record)) for arm in (claim["arm"], claim["baseline"])],
+        metric=claim["metric"],
+        data=chapter.data(run),
         story=story,
         download=f"_sources/{chapter.docname}.ipynb",
         bibtex=bibtex(chapter.entry),

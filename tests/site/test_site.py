@@ -78,6 +78,7 @@ def test_chapter_page_says_how_it_came_out_and_how_it_was_made(book):
     text = words(glance)
     assert "papers run tabular/alpha-net" in text
     assert "+2.7 [+1.3, +4.1] points" in text
+    assert "The paper Sonar, accuracy 87.1 % Here: phoneme method, accuracy 73.7 [72.3, 75.1] % plain" in text
     assert "@misc{alpha-net" in text
     assert "torch 2.15.0" in text and "Fixture CPU @ 2.00GHz" in text and "2 min 11 s" in text
     links = {link.get_text(): link["href"] for link in glance.select(".pr-actions a")}
